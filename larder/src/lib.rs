@@ -1,11 +1,11 @@
-//! Sessions for bots and web services, over whichever store a deployment has.
+//! Sessions for bots and web services, in the store of the deployment.
 //!
-//! This crate opens a store by its URL and moves entries between any two stores. The store and its
-//! values are those of [`larder_core`], exported again from here; each adapter is a feature.
+//! This crate opens a store by its URL, and copies entries between any two stores. It exports the items of
+//! [`larder_core`], and each adapter whose feature is on. No feature is on by default:
 //!
 //! ```toml
-//! # A program that keeps its sessions in Redis compiles no other driver:
-//! larder = { version = "0.1", default-features = false, features = ["redis"] }
+//! # A program that keeps its sessions in Redis compiles no other driver.
+//! larder = { version = "0.1", features = ["redis"] }
 //! ```
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
@@ -28,13 +28,13 @@
 #![doc = ""]
 #![doc = include_str!("../URLS.md")]
 
-mod open;
+mod registry;
 pub mod transfer;
 
 pub use larder_core::*;
-pub use larder_kit::{StoreUrl, redact};
+pub use larder_kit::{Adapter, StoreUrl, redact};
 
-pub use crate::open::{SCHEMES, Scheme, open, open_existing};
+pub use crate::registry::{Registry, open, open_existing};
 
 #[cfg(feature = "file")]
 pub use larder_file as file;
@@ -50,3 +50,8 @@ pub use larder_redis as redis;
 pub use larder_session as session;
 #[cfg(feature = "sqlite")]
 pub use larder_sqlite as sqlite;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

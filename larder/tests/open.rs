@@ -1,9 +1,10 @@
-//! URLs: those that are known, and what is said about the others.
+//! Opening stores by URL, with the built-in adapters and with others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use larder::{ErrorKind, SCHEMES};
+use larder::{Adapter, ErrorKind, Registry, Result, Store};
 use larder_kit::OptionInfo;
+use larder_memory::MemoryStorage;
 
 const URLS: &str = include_str!("../URLS.md");
 
@@ -12,17 +13,17 @@ fn names(options: &[OptionInfo]) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn an_unknown_scheme_names_the_known_ones() {
+async fn error_for_an_unknown_scheme_lists_the_known_schemes() {
     let error = larder::open("mysql://u:hunter2@h/d").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-    for scheme in SCHEMES {
-        assert!(error.message().contains(&format!("{}:", scheme.name)), "{error}");
+    for scheme in Registry::builtin().schemes() {
+        assert!(error.message().contains(&format!("{scheme}:")), "{error}");
     }
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
 #[tokio::test]
-async fn an_unknown_option_names_the_known_ones() {
+async fn error_for_an_unknown_option_lists_the_known_options() {
     let home = tempfile::tempdir().unwrap();
     let urls = [
         ("memory:".to_owned(), names(larder::memory::Config::OPTIONS)),
@@ -47,10 +48,12 @@ async fn an_unknown_option_names_the_known_ones() {
 }
 
 #[tokio::test]
-async fn open_existing_opens_what_open_has_made() {
+async fn open_existing_opens_only_a_store_that_exists() {
     let home = tempfile::tempdir().unwrap();
-    for place in ["file:DIR/entries", "file:DIR/a.json", "sqlite:DIR/a.db"] {
-        let url = place.replace("DIR", &home.path().display().to_string());
+    for path in ["file:DIR/entries", "file:DIR/a.json", "sqlite:DIR/a.db"] {
+        let url = path.replace("DIR", &home.path().display().to_string());
+        let error = larder::open_existing(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}: {error}");
         let store = larder::open(&url).await.unwrap();
         store.write("a", "1").await.unwrap();
         store.close().await.unwrap();
@@ -64,8 +67,64 @@ async fn open_existing_opens_what_open_has_made() {
 }
 
 #[test]
-fn the_table_has_every_scheme() {
-    for scheme in SCHEMES {
-        assert!(URLS.contains(&format!("`{}:", scheme.name)), "no URL for `{}`", scheme.name);
+fn documents_have_a_url_for_every_scheme() {
+    for scheme in Registry::builtin().schemes() {
+        assert!(URLS.contains(&format!("`{scheme}:")), "no URL for `{scheme}`");
     }
+}
+
+/// An adapter for one store, which an application has opened already.
+struct Shared(Store);
+
+impl Adapter for Shared {
+    const SCHEMES: &'static [&'static str] = &["shared", "redis"];
+    const URLS: &'static [(&'static str, &'static str)] =
+        &[("shared:", "the shared store"), ("redis:", "the shared store, too")];
+
+    async fn connect(&self, _: &str) -> Result<Store> {
+        Ok(self.0.clone())
+    }
+
+    async fn connect_existing(&self, url: &str) -> Result<Store> {
+        self.connect(url).await
+    }
+}
+
+async fn shared(value: &str) -> Shared {
+    let store = Store::from(MemoryStorage::new());
+    store.write("name", value.to_owned()).await.unwrap();
+    Shared(store)
+}
+
+async fn name(registry: &Registry, url: &str) -> String {
+    let record = registry.open(url).await.unwrap().read("name").await.unwrap().unwrap();
+    String::from_utf8(record.value.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_adapter_that_was_added_last_opens_a_scheme() {
+    let registry = Registry::builtin().with(shared("first").await);
+    assert_eq!(name(&registry, "SHARED:").await, "first");
+    // A built-in scheme is replaced, in its place; the other schemes of that adapter stay.
+    assert_eq!(name(&registry, "redis://127.0.0.1:9").await, "first");
+    assert!(registry.open("valkey://127.0.0.1:9?colour=red").await.unwrap_err().message().contains("tls_ca"));
+    let (before, after): (Vec<_>, Vec<_>) =
+        (Registry::builtin().schemes().collect(), registry.schemes().collect());
+    assert_eq!(after, [&before[..], &["shared"]].concat());
+
+    let registry = registry.with(shared("second").await);
+    assert_eq!(name(&registry, "shared:").await, "second");
+    assert_eq!(registry.schemes().count(), after.len());
+    let redis: Vec<_> = registry.urls().filter(|(form, _)| form.starts_with("redis:")).collect();
+    assert_eq!(redis, [("redis:", "the shared store, too")]);
+}
+
+#[tokio::test]
+async fn an_empty_registry_opens_only_the_adapters_that_were_added() {
+    let error = Registry::new().open("memory:").await.unwrap_err();
+    assert_eq!(error.message(), "no adapter opens `memory:` URLs, and no adapter is registered");
+    let registry = Registry::new().with(shared("only").await);
+    let error = registry.open("memory:").await.unwrap_err();
+    assert_eq!(error.message(), "no adapter opens `memory:` URLs; the known schemes are: shared: redis:");
+    assert_eq!(format!("{registry:?}"), r#"Registry(["shared", "redis"])"#);
 }

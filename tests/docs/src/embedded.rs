@@ -46,6 +46,7 @@ larder_kit::config! {
     #[derive(Debug)]
     pub struct Config for "redb" {
         path: PathBuf,
+        existing: bool,
     }
 
     options {
@@ -60,14 +61,21 @@ impl Config {
         Ok(())
     }
 
+    /// Opens the file only if it exists.
+    #[must_use]
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
     /// Opens the file.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process has the file open.
     pub async fn connect(self) -> Result<Store> {
-        let Self { path, sweep } = self;
-        let file = blocking(move || File::open(path)).await.map_err(Self::named)?;
+        let Self { path, existing, sweep } = self;
+        let file = blocking(move || File::open(path, existing)).await.map_err(Self::named)?;
         let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
         let sweeper = Sweeper::start(Self::ADAPTER, Arc::downgrade(&file), sweep, purge);
         // Changes that arrive during a commit share the next one.
@@ -83,6 +91,23 @@ impl Config {
 /// another process has the file open.
 pub async fn connect(url: &str) -> Result<Store> {
     Config::from_url(url)?.connect().await
+}
+
+/// Opens redb files by URL, for `larder::Registry`.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapter;
+
+impl larder_kit::Adapter for Adapter {
+    const SCHEMES: &'static [&'static str] = &["redb"];
+    const URLS: &'static [(&'static str, &'static str)] = &[("redb:FILE", "a redb file")];
+
+    async fn connect(&self, url: &str) -> Result<Store> {
+        connect(url).await
+    }
+
+    async fn connect_existing(&self, url: &str) -> Result<Store> {
+        Config::from_url(url)?.existing().connect().await
+    }
 }
 
 /// Runs `work` on a thread that may block. It finishes even if the caller's future is dropped.
@@ -110,7 +135,10 @@ fn deadline(expiry: Expiry) -> u64 {
 }
 
 impl File {
-    fn open(path: PathBuf) -> Result<Arc<Self>> {
+    fn open(path: PathBuf, existing: bool) -> Result<Arc<Self>> {
+        if existing && !path.exists() {
+            return Err(Error::new(ErrorKind::InvalidConfig, "the file does not exist"));
+        }
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 Error::new(ErrorKind::Unavailable, "another process has the file open").not_applied()

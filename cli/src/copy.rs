@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
-use larder::Store;
 use larder::transfer::{self, CopyOptions, CopyReport, Difference, Event, VerifyOptions, VerifyReport};
+use larder::{Registry, Store};
 use serde_json::json;
 
 use super::{
@@ -20,22 +20,22 @@ use super::{
     store::{self, StoreArg},
 };
 
-const GO_ON: &str = "the same command with --resume copies the rest";
+const HINT: &str = "to copy the rest, repeat the command with --resume";
 
-pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result<Exit> {
+pub(super) async fn run(arguments: &Copy, registry: &Registry, output: &mut Output) -> anyhow::Result<Exit> {
     let (source, target) = (StoreArg::new(&arguments.from)?, StoreArg::new(&arguments.to)?);
-    let from = source.open_existing().await?;
+    let from = source.open_existing(registry).await?;
     let to = if arguments.dry_run {
-        target.open_existing().await.context("a dry run makes no store")?
+        target.open_existing(registry).await.context("a dry run does not create the target")?
     } else {
-        target.open().await?
+        target.open(registry).await?
     };
 
     let mut signals = Signals::new()?;
-    let reached = Reached::default();
-    let transfer = Transfer { arguments, from: &from, to: &to, reached: &reached };
+    let progress = Progress::default();
+    let transfer = Transfer { arguments, from: &from, to: &to, progress: &progress };
     let done = signals.or_until(transfer.run(&source, &target)).await;
-    // Also after a failure or a signal: a snapshot file is written here.
+    // Also after a failure or a signal, because this writes a snapshot file.
     let closed = store::close(&to, &mut signals).await;
     match done {
         Ok(Ok((copied, verified))) => {
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
             if let Err(closed) = closed {
                 say(format_args!("{} could not be closed: {closed}", target.name));
             }
-            // It makes way for the error; a store that is not closed may leave files of its own behind.
+            // Only the first error is reported. A store that is not closed may leave files behind.
             let _ = from.close().await;
             Err(error)
         }
@@ -62,18 +62,18 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
                 if arguments.dry_run {
                     say(done);
                 } else {
-                    // A write that was under way may have been done.
-                    let copied = reached.copied.load(Ordering::Relaxed);
-                    let deleted = reached.deleted.load(Ordering::Relaxed);
-                    if reached.compares.load(Ordering::Relaxed) {
-                        say(format_args!("{done} while comparing: {copied} entries were copied"));
+                    // The writes in flight may have been applied.
+                    let copied = progress.copied.load(Ordering::Relaxed);
+                    let deleted = progress.deleted.load(Ordering::Relaxed);
+                    if progress.compares.load(Ordering::Relaxed) {
+                        say(format_args!("{done} during the comparison: {copied} entries were copied"));
                     } else if deleted > 0 {
                         say(format_args!(
-                            "{done}: {copied} entries were copied and at least {deleted} deleted; the same command \
-                             deletes the rest"
+                            "{done}: {copied} entries were copied and at least {deleted} deleted; to delete the rest, \
+                             repeat the command"
                         ));
                     } else {
-                        say(format_args!("{done}: at least {copied} entries were copied; {GO_ON}"));
+                        say(format_args!("{done}: at least {copied} entries were copied; {HINT}"));
                     }
                 }
             }
@@ -86,12 +86,12 @@ struct Transfer<'a> {
     arguments: &'a Copy,
     from: &'a Store,
     to: &'a Store,
-    reached: &'a Reached,
+    progress: &'a Progress,
 }
 
-/// How far a copy has come, for the message after a signal or a failure.
+/// The progress of a copy, for the message after a signal or a failure.
 #[derive(Default)]
-struct Reached {
+struct Progress {
     copied: AtomicU64,
     deleted: AtomicU64,
     compares: AtomicBool,
@@ -105,19 +105,20 @@ impl Transfer<'_> {
     ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
         let copied = self.copy().await.with_context(|| {
             let (source, target) = (&source.name, &target.name);
-            match self.reached.copied.load(Ordering::Relaxed) {
+            match self.progress.copied.load(Ordering::Relaxed) {
                 0 => format!("cannot copy {source} to {target}"),
                 copied => {
-                    format!("copying {source} to {target} was cut off: {copied} entries were copied; {GO_ON}")
+                    format!("the copy from {source} to {target} stopped after {copied} entries; {HINT}")
                 }
             }
         })?;
         if !self.arguments.verify {
             return Ok((copied, None));
         }
-        let verified = self.verify().await.with_context(|| {
-            format!("{} entries were copied, and comparing them was cut off", copied.copied)
-        })?;
+        let verified = self
+            .verify()
+            .await
+            .with_context(|| format!("{} entries were copied, but the comparison failed", copied.copied))?;
         Ok((copied, Some(verified)))
     }
 
@@ -130,10 +131,10 @@ impl Transfer<'_> {
             .delete(arguments.delete)
             .dry_run(arguments.dry_run);
         let bar = progress("copied");
-        let mut problems = Problems::beside(bar.clone());
+        let mut problems = Problems::above(bar.clone());
         let report = transfer::copy(self.from, self.to, &options, |event| match event {
             Event::Progress(report) => {
-                self.reached.copied.store(report.copied, Ordering::Relaxed);
+                self.progress.copied.store(report.copied, Ordering::Relaxed);
                 bar.set_position(report.copied + report.unchanged);
                 bar.set_message(HumanBytes(report.bytes).to_string());
             }
@@ -141,10 +142,12 @@ impl Transfer<'_> {
                 problems.show(format_args!("not copied: {key}: {error}"));
             }
             Event::Failed { key: None, error } => problems.entry(error.clone()),
-            Event::Kept(key) => problems.show(format_args!("kept as it is in the target: {key}")),
+            Event::Kept(key) => problems.show(format_args!("kept in the target: {key}")),
             Event::Deleted(key) if arguments.dry_run => problems.note(format_args!("would delete: {key}")),
-            Event::Deleted(_) => drop(self.reached.deleted.fetch_add(1, Ordering::Relaxed)),
-            Event::NothingDeleted => problems.note("not every entry was copied, so none was deleted"),
+            Event::Deleted(_) => drop(self.progress.deleted.fetch_add(1, Ordering::Relaxed)),
+            Event::NothingDeleted => {
+                problems.note("no entry was deleted, because not every entry was copied");
+            }
             _ => {}
         })
         .await?;
@@ -154,22 +157,22 @@ impl Transfer<'_> {
     }
 
     async fn verify(&self) -> larder::Result<VerifyReport> {
-        self.reached.compares.store(true, Ordering::Relaxed);
+        self.progress.compares.store(true, Ordering::Relaxed);
         let options = VerifyOptions::default().prefix(&self.arguments.prefix);
         let bar = progress("compared");
-        let mut problems = Problems::beside(bar.clone());
+        let mut problems = Problems::above(bar.clone());
         let report = transfer::verify(self.from, self.to, &options, |difference| {
             match difference {
                 Difference::Missing(key) => problems.show(format_args!("missing in the target: {key}")),
                 Difference::Extra(key) => problems.show(format_args!("only in the target: {key}")),
-                Difference::Value(key) => problems.show(format_args!("another value in the target: {key}")),
+                Difference::Value(key) => problems.show(format_args!("different value in the target: {key}")),
                 Difference::Expiry(key) => {
-                    problems.show(format_args!("another time to live in the target: {key}"));
+                    problems.show(format_args!("different time to live in the target: {key}"));
                 }
                 Difference::Damaged(key, error) => {
                     problems.show(format_args!("unreadable in the target: {key}: {error}"));
                 }
-                // The copy has named it.
+                // The copy has reported it.
                 Difference::Failed(_) => {}
                 Difference::Unlisted(error) => problems.entry(error.clone()),
                 _ => {}
@@ -213,23 +216,23 @@ fn report(
     }
     let dry = if arguments.dry_run { "dry run: " } else { "" };
     let mut line = format!("{dry}{} copied ({})", copied.copied, HumanBytes(copied.bytes));
-    let mut add = |count: u64, what: &str| {
+    let mut add = |count: u64, label: &str| {
         if count > 0 {
-            line.push_str(&format!(", {count} {what}"));
+            line.push_str(&format!(", {count} {label}"));
         }
     };
-    add(copied.unchanged, "there already");
+    add(copied.unchanged, "already in the target");
     add(copied.kept, "different in the target and kept");
-    add(copied.expired, "expired meanwhile");
+    add(copied.expired, "expired during the copy");
     add(copied.deleted, "deleted");
     add(copied.failed, "failed");
     if let Some(verified) = verified {
         line.push_str(&format!("; verified: {} equal", verified.equal));
-        for (count, what) in
+        for (count, label) in
             [(verified.different, "different"), (verified.extra, "extra"), (verified.failed, "unreadable")]
         {
             if count > 0 {
-                line.push_str(&format!(", {count} {what}"));
+                line.push_str(&format!(", {count} {label}"));
             }
         }
     }
@@ -239,7 +242,7 @@ fn report(
 
 /// A spinner with a count on standard error, drawn on a terminal only.
 fn progress(done: &str) -> ProgressBar {
-    // A signal drops it.
+    // After a signal it is dropped before it is finished.
     let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     if let Ok(style) =
         ProgressStyle::with_template(&format!("{{spinner}} {{pos}} {done} ({{per_sec}}) {{msg}}"))

@@ -1,7 +1,7 @@
 //! `larder ls`.
 
 use futures_util::StreamExt;
-use larder::{Key, Store};
+use larder::{Key, Registry, Store};
 use serde_json::json;
 
 use super::{
@@ -12,8 +12,8 @@ use super::{
     store,
 };
 
-pub(super) async fn run(arguments: &List, output: &mut Output) -> anyhow::Result<Exit> {
-    let store = store::open_existing(&arguments.url).await?;
+pub(super) async fn run(arguments: &List, registry: &Registry, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url, registry).await?;
     store::closing(&store, list(&store, arguments, output)).await
 }
 

@@ -1,7 +1,7 @@
 //! `larder get`.
 
 use futures_util::StreamExt;
-use larder::{Key, ReadOptions, Store};
+use larder::{Key, ReadOptions, Registry, Store};
 
 use super::{
     args::Get,
@@ -11,8 +11,8 @@ use super::{
     store,
 };
 
-pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<Exit> {
-    let store = store::open_existing(&arguments.url).await?;
+pub(super) async fn run(arguments: &Get, registry: &Registry, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url, registry).await?;
     store::closing(&store, async {
         match &arguments.key {
             Some(key) => one(&store, key, arguments.json, output).await,
@@ -38,7 +38,7 @@ async fn one(store: &Store, key: &Key, json: bool, output: &mut Output) -> anyho
     let mut options = ReadOptions::new();
     options.ttl = json && store.info().expiry;
     let Some(record) = store.read_with(key, &options).await? else {
-        say("there is no entry under this key");
+        say("the key has no entry");
         return Ok(Exit::Negative);
     };
     if json {

@@ -1,4 +1,4 @@
-//! Commands that look at a store change nothing and make nothing, and say if there is no such store.
+//! Commands that only open an existing store create and change nothing, and fail if the store does not exist.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
 
@@ -11,8 +11,8 @@ use std::{
 
 use larder_test_servers::Kind;
 
-/// Everything that looks at the store `url`. Each of them fails with the code 2 if it is not there.
-fn looks(url: &str) -> [Vec<&str>; 6] {
+/// The commands that open an existing store at `url`. Without it, each exits with the code 2.
+fn opening(url: &str) -> [Vec<&str>; 6] {
     [
         vec!["ls", url],
         vec!["get", url, "a"],
@@ -36,7 +36,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The files below `directory`, with their contents.
+/// The files below `directory` with their contents.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -54,7 +54,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[track_caller]
 fn finds_no_store(directory: &Path, url: &str) {
-    for arguments in looks(url) {
+    for arguments in opening(url) {
         let output = larder(directory, &arguments);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
@@ -63,7 +63,7 @@ fn finds_no_store(directory: &Path, url: &str) {
 }
 
 #[test]
-fn missing_files_are_named_and_never_made() {
+fn missing_file_is_reported_and_not_created() {
     let directory = tempfile::tempdir().unwrap();
     for url in ["file:missing", "file:missing.json", "file:missing?layout=grammy", "sqlite:missing.db"] {
         finds_no_store(directory.path(), url);
@@ -72,9 +72,9 @@ fn missing_files_are_named_and_never_made() {
 }
 
 #[test]
-fn missing_table_of_an_sqlite_file_is_named_and_the_file_stays_as_it_is() {
+fn missing_table_of_an_sqlite_file_is_reported_and_the_file_is_unchanged() {
     let directory = tempfile::tempdir().unwrap();
-    // An empty file is a database with no tables, in the journal mode of any other program.
+    // An empty file is a database without tables, in the default journal mode.
     std::fs::write(directory.path().join("app.db"), "").unwrap();
     let before = files(directory.path());
     finds_no_store(directory.path(), "sqlite:app.db");
@@ -82,14 +82,14 @@ fn missing_table_of_an_sqlite_file_is_named_and_the_file_stays_as_it_is() {
 }
 
 #[test]
-fn foreign_files_stay_as_they_are() {
+fn files_of_other_programs_are_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("session.json"), r#"{"not":"ours"}"#).unwrap();
     std::fs::create_dir(directory.path().join("notes")).unwrap();
     std::fs::write(directory.path().join("notes/todo.txt"), "milk").unwrap();
     let before = files(directory.path());
     for url in ["file:session.json", "file:notes"] {
-        for arguments in looks(url) {
+        for arguments in opening(url) {
             let output = larder(directory.path(), &arguments);
             assert_ne!(output.status.code(), Some(101), "{arguments:?}: {}", stderr(&output));
             assert_eq!(files(directory.path()), before, "{arguments:?}: {}", stderr(&output));
@@ -97,13 +97,13 @@ fn foreign_files_stay_as_they_are() {
     }
 }
 
-/// A name that no earlier run of this test used.
+/// A name that is new in each run of this test.
 fn unique() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     format!("larder_missing_{}_{now}", process::id())
 }
 
-/// The URL of a server that tests share. `None` if there is none and none is required.
+/// The URL of a server that tests share. `None` if it is missing and not required.
 async fn shared(kind: Kind) -> Option<String> {
     match kind.shared().await {
         Ok(server) => Some(server.url().to_owned()),
@@ -116,21 +116,21 @@ async fn shared(kind: Kind) -> Option<String> {
 }
 
 #[tokio::test]
-async fn missing_table_or_schema_of_postgres_is_named_and_never_made() {
+async fn missing_table_or_schema_of_postgres_is_reported_and_not_created() {
     let Some(url) = shared(Kind::Postgres).await else { return };
     let directory = tempfile::tempdir().unwrap();
     let missing = unique();
-    // Each look would find what the one before it had made.
+    // A command would find the table or schema that an earlier one had created.
     finds_no_store(directory.path(), &format!("{url}?table={missing}"));
     finds_no_store(directory.path(), &format!("{url}?schema={missing}"));
 }
 
 #[tokio::test]
-async fn missing_collection_of_mongodb_is_named_and_never_made() {
+async fn missing_collection_of_mongodb_is_reported_and_not_created() {
     let Some(url) = shared(Kind::Mongodb).await else { return };
     let directory = tempfile::tempdir().unwrap();
     let missing = unique();
-    // Each look would find what the one before it had made.
+    // A command would find the collection that an earlier one had created.
     finds_no_store(directory.path(), &format!("{url}&collection={missing}"));
     finds_no_store(directory.path(), &format!("{url}&layout=grammy&collection={missing}"));
 }

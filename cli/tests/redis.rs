@@ -1,4 +1,4 @@
-//! The command on a real Redis: two layouts in one database, and a copy that a signal ends.
+//! The command on a real Redis: two layouts in one database, and copies that are interrupted.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 const KEYS: u64 = 20_000;
 
-/// A Redis for this test alone. `None` if there is none and none is required.
+/// A Redis for this test alone. `None` if it is missing and not required.
 async fn redis() -> Option<Server> {
     match Kind::Redis.private().await {
         Ok(server) => Some(server),
@@ -78,20 +78,20 @@ async fn copy_between_two_layouts_of_one_database_copies_each_key_once() {
         (&KEYS.into(), &0.into()),
         "{first}"
     );
-    // It is the same the second time, when the source lists the entries of the target too.
+    // The second copy gives the same result, although the source now also lists the entries of the target.
     let second = report(&["copy", "--json", "--resume", "--delete", "--verify", &grammy, &larder_url]);
     assert_eq!((&second["unchanged"], &second["deleted"]), (&KEYS.into(), &0.into()), "{second}");
     let listed = larder(&["ls", &grammy]);
     assert_eq!(listed.stdout.split(|&byte| byte == b'\n').count() as u64, 2 * KEYS + 1);
 
-    // And back: the entries of the source are not taken for extra ones of the target.
+    // In the other direction, entries of the source do not count as extra entries of the target.
     assert_eq!(larder(&["rm", &larder_url, "1"]).status.code(), Some(0));
     let back = report(&["copy", "--json", "--delete", "--verify", &larder_url, &grammy]);
     assert_eq!((&back["copied"], &back["deleted"]), (&(KEYS - 1).into(), &1.into()), "{back}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_server_is_noticed_under_two_names() {
+async fn copy_recognizes_one_server_under_two_names() {
     let Some(server) = redis().await else { return };
     let (one, other) = (server.url().to_owned(), server.url().replace("127.0.0.1", "localhost"));
     assert_eq!(larder(&["put", &one, "a", "1"]).status.code(), Some(0));
@@ -103,7 +103,7 @@ async fn one_server_is_noticed_under_two_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prefix_that_is_escaped_is_noticed_in_the_database_that_holds_it() {
+async fn copy_recognizes_an_escaped_prefix_within_the_database() {
     let Some(server) = redis().await else { return };
     // The adapter escapes the prefix `a:b%c`.
     let odd = format!("{}?prefix=a%3Ab%25c", server.url());
@@ -116,13 +116,13 @@ async fn prefix_that_is_escaped_is_noticed_in_the_database_that_holds_it() {
     assert_eq!(back["copied"], 1, "{back}");
 }
 
-/// Hands on what client and server say, until the server has said so many bytes. Then it keeps the
-/// connections open and says so once.
+/// Forwards between client and server until the server has sent this many bytes. Then it keeps the connections
+/// open, forwards no more, and sends one message to the receiver.
 fn stalling_proxy(server: &str, bytes: usize) -> (u16, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (port, server) = (listener.local_addr().unwrap().port(), server.to_owned());
     let (stalled, is_stalled) = mpsc::channel();
-    let said = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let upstream = TcpStream::connect(&server).unwrap();
@@ -132,20 +132,20 @@ fn stalling_proxy(server: &str, bytes: usize) -> (u16, mpsc::Receiver<()>) {
                 let _ = std::io::copy(&mut from_client, &mut to_server);
                 let _ = to_server.shutdown(Shutdown::Both);
             });
-            let (said, stalled) = (Arc::clone(&said), stalled.clone());
+            let (sent, stalled) = (Arc::clone(&sent), stalled.clone());
             thread::spawn(move || {
                 let (mut client, mut upstream, mut buffer) = (client, upstream, [0; 4096]);
                 loop {
                     match upstream.read(&mut buffer) {
                         Ok(0) | Err(_) => return,
-                        Ok(_) if said.load(Ordering::Relaxed) >= bytes => {
+                        Ok(_) if sent.load(Ordering::Relaxed) >= bytes => {
                             let _ = stalled.send(());
-                            // Until the client goes.
+                            // Until the client disconnects.
                             while matches!(upstream.read(&mut buffer), Ok(1..)) {}
                             return;
                         }
                         Ok(read) => {
-                            said.fetch_add(read, Ordering::Relaxed);
+                            sent.fetch_add(read, Ordering::Relaxed);
                             if client.write_all(&buffer[..read]).is_err() {
                                 return;
                             }
@@ -159,7 +159,7 @@ fn stalling_proxy(server: &str, bytes: usize) -> (u16, mpsc::Receiver<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copy_that_fails_leaves_what_was_copied_in_a_snapshot() {
+async fn failed_copy_keeps_the_copied_entries_in_a_snapshot() {
     let Some(server) = redis().await else { return };
     fill(server.url()).await;
     let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
@@ -176,11 +176,11 @@ async fn copy_that_fails_leaves_what_was_copied_in_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signal_ends_a_copy_into_a_snapshot_with_what_was_copied_until_then() {
+async fn interrupted_copy_keeps_the_copied_entries_in_a_snapshot() {
     let Some(server) = redis().await else { return };
     fill(server.url()).await;
     let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
-    // Under `nohup` the signal is ignored, and elsewhere than on Linux a process cannot tell.
+    // SIGHUP is ignored under `nohup`, and only Linux tells a process whether it is.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

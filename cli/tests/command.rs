@@ -1,4 +1,4 @@
-//! The command as a script uses it: the real binary, its output and its exit codes.
+//! The command as a script uses it: the binary, its output and its exit codes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -60,7 +60,7 @@ fn url(scheme: &str, directory: &tempfile::TempDir, name: &str) -> String {
 }
 
 #[test]
-fn sessions_of_a_grammy_bot_move_to_sqlite_unchanged() {
+fn copy_moves_the_sessions_of_a_grammy_bot_to_sqlite_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (
         format!("file:{}?layout=grammy", fixtures().join("file").display()),
@@ -71,7 +71,7 @@ fn sessions_of_a_grammy_bot_move_to_sqlite_unchanged() {
     let promised = format!("It says `{}`", said.trim_end());
     assert!(
         std::fs::read_to_string(readme).unwrap().contains(&promised),
-        "the README says otherwise: {said}"
+        "the README shows another output: {said}"
     );
     assert!(said.starts_with("5 copied") && said.contains("5 equal"), "{said}");
 
@@ -84,13 +84,13 @@ fn sessions_of_a_grammy_bot_move_to_sqlite_unchanged() {
     for (key, session) in &expected {
         let got = stdout(&["get", &to, key]);
         assert_eq!(&serde_json::from_str::<Value>(&got).unwrap(), session);
-        // As JSON.stringify spells it, byte for byte.
+        // Byte for byte the output of JSON.stringify.
         assert_eq!(got, exact[key]["value"].as_str().unwrap());
     }
 }
 
 #[test]
-fn put_get_ttl_and_rm() {
+fn put_get_ttl_and_rm_work_on_one_entry() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     code(&larder(&["put", &store, "greeting", "{\"a\": 1}", "--ttl", "1h"]), 0);
@@ -111,7 +111,7 @@ fn put_get_ttl_and_rm() {
 }
 
 #[test]
-fn values_are_bytes_from_standard_input_to_standard_output() {
+fn any_bytes_pass_from_standard_input_to_standard_output() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("file", &directory, "entries");
     let value = b"\xff\x00 not text";
@@ -126,7 +126,7 @@ fn values_are_bytes_from_standard_input_to_standard_output() {
 }
 
 #[test]
-fn an_interrupted_copy_can_be_resumed_and_says_what_was_there() {
+fn resumed_copy_reports_the_entries_already_in_the_target() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (url("file", &directory, "from.json"), url("sqlite", &directory, "to.db"));
     for key in ["a", "b", "c"] {
@@ -145,7 +145,7 @@ fn an_interrupted_copy_can_be_resumed_and_says_what_was_there() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_named_and_the_rest_is_copied() {
+fn failed_entry_is_reported_and_the_others_are_copied() {
     let directory = tempfile::tempdir().unwrap();
     let from = url("file", &directory, "from");
     code(&larder(&["put", &from, "fine", "1"]), 0);
@@ -158,7 +158,7 @@ fn what_cannot_be_copied_is_named_and_the_rest_is_copied() {
 }
 
 #[test]
-fn exit_codes_tell_wrong_use_from_failure_from_try_again() {
+fn exit_codes_distinguish_usage_errors_failures_and_retryable_errors() {
     let directory = tempfile::tempdir().unwrap();
     code(&larder(&["ls"]), 2);
     code(&larder(&["ls", "nonsense"]), 2);
@@ -167,7 +167,7 @@ fn exit_codes_tell_wrong_use_from_failure_from_try_again() {
     let same = url("sqlite", &directory, "a.db");
     code(&larder(&["ls", &same]), 2);
     code(&larder(&["copy", &same, "memory:"]), 2);
-    assert!(!directory.path().join("a.db").exists(), "reading has made a store");
+    assert!(!directory.path().join("a.db").exists(), "reading has created a store");
     code(&larder(&["put", &same, "-1001", "1"]), 0);
     code(&larder(&["copy", &same, &same]), 2);
     code(&larder(&["copy", &same, &url("sqlite", &directory, "../").replace("../", "./a.db")]), 2);
@@ -186,12 +186,12 @@ fn exit_codes_tell_wrong_use_from_failure_from_try_again() {
     code(&larder(&["ls", &format!("file:{}", damaged.display())]), 4);
     assert_eq!(std::fs::read(&damaged).unwrap(), b"{");
 
-    // Nothing listens on the discard port.
+    // No server listens on the discard port.
     code(&larder(&["ls", "redis://127.0.0.1:9/?timeout=1s"]), 3);
 }
 
 #[test]
-fn a_password_in_a_url_never_appears() {
+fn password_in_a_url_is_never_printed() {
     for url in [
         "redis://bot:hunter2@127.0.0.1:9",
         "postgres://bot:hunter2@127.0.0.1:9/bot",
@@ -212,7 +212,7 @@ fn a_password_in_a_url_never_appears() {
 }
 
 #[test]
-fn output_that_nobody_reads_to_the_end_is_no_error() {
+fn closed_output_pipe_is_not_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     put_from_stdin(&store, "a", &vec![b'x'; 1 << 20]);
@@ -228,7 +228,7 @@ fn output_that_nobody_reads_to_the_end_is_no_error() {
 }
 
 #[test]
-fn empty_prefix_deletes_nothing_and_names_the_option_that_does() {
+fn rm_with_an_empty_prefix_deletes_nothing_and_suggests_all() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     for key in ["a", "b"] {
@@ -245,7 +245,7 @@ fn empty_prefix_deletes_nothing_and_names_the_option_that_does() {
 }
 
 #[test]
-fn line_feed_after_a_url_never_makes_a_second_store() {
+fn line_feed_after_a_url_never_creates_a_second_store() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     code(&larder(&["put", &store, "a", "1"]), 0);
@@ -262,7 +262,7 @@ fn line_feed_after_a_url_never_makes_a_second_store() {
 }
 
 #[test]
-fn options_follow_the_name_of_an_environment_variable() {
+fn options_can_follow_the_name_of_an_environment_variable() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     let with = |url: &str, arguments: &[&str]| {
@@ -278,7 +278,7 @@ fn options_follow_the_name_of_an_environment_variable() {
 }
 
 #[test]
-fn tilde_in_a_url_is_never_made_a_directory() {
+fn tilde_in_a_url_never_creates_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     for store in ["file:~/sessions", "file:~/a.json", "sqlite:~/a.db", "sqlite://~/a.db"] {
         let refused = command(&["put", store, "a", "1"]).current_dir(&directory).output().unwrap();
@@ -289,7 +289,7 @@ fn tilde_in_a_url_is_never_made_a_directory() {
 }
 
 #[test]
-fn key_that_begins_with_a_negative_number_needs_no_escape() {
+fn key_that_begins_with_a_minus_and_a_digit_needs_no_escape() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     let key = "-1001234/42";
@@ -299,14 +299,14 @@ fn key_that_begins_with_a_negative_number_needs_no_escape() {
     assert_eq!(stdout(&["ls", &store, "--prefix", "-1001234/"]), format!("{key}\n"));
     assert_eq!(stdout(&["get", &store, "--json", "--prefix", "-1001234/"]).lines().count(), 1);
     code(&larder(&["put", &store, "--", "-other", "1"]), 0);
-    // A mistyped option is not a key.
+    // A mistyped option is not taken as a key.
     code(&larder(&["rm", &store, "--prefx", key]), 2);
     assert_eq!(stdout(&["rm", &store, key, "-7", "--json"]), "{\"deleted\":1}\n");
     assert_eq!(stdout(&["rm", &store, "--json", "--", "-other"]), "{\"deleted\":1}\n");
 }
 
 #[test]
-fn copy_into_a_store_without_expiry_names_the_option_that_helps() {
+fn copy_into_a_store_without_expiry_suggests_drop_ttl() {
     let directory = tempfile::tempdir().unwrap();
     let from = url("sqlite", &directory, "a.db");
     code(&larder(&["put", &from, "a", "1", "--ttl", "1h"]), 0);
@@ -319,7 +319,7 @@ fn copy_into_a_store_without_expiry_names_the_option_that_helps() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_never_a_panic() {
+fn failed_output_never_panics() {
     let directory = tempfile::tempdir().unwrap();
     let from = url("file", &directory, "from");
     code(&larder(&["put", &from, "fine", "1"]), 0);
@@ -328,7 +328,7 @@ fn output_that_cannot_be_written_is_never_a_panic() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let broken = || std::io::pipe().unwrap().1;
 
-    // One entry fails, which is said on standard error; the other is copied.
+    // One entry fails and is reported on standard error; the other is copied.
     code(&command(&["copy", &from, &to]).stderr(full()).output().unwrap(), 1);
     assert_eq!(stdout(&["ls", &to]), "fine\n");
     code(&command(&["copy", &from, &to]).stderr(broken()).output().unwrap(), 1);
@@ -344,7 +344,7 @@ fn output_that_cannot_be_written_is_never_a_panic() {
 }
 
 #[test]
-fn damaged_entry_is_named_and_the_others_are_listed_and_copied() {
+fn damaged_entry_is_reported_and_the_others_are_listed_and_copied() {
     let directory = tempfile::tempdir().unwrap();
     let from = url("file", &directory, "from");
     for key in ["a", "b", "c"] {
@@ -373,7 +373,7 @@ fn damaged_entry_is_named_and_the_others_are_listed_and_copied() {
     assert_eq!(stdout(&["ls", &to]), "a\nc\n");
 }
 
-/// Overwrites the file of the entry under `key`, whose value is `{}`.
+/// Damages the file of the entry under `key`.
 fn damage(directory: &Path, key: &str) {
     let mut files = vec![directory.to_owned()];
     while let Some(path) = files.pop() {
@@ -384,7 +384,7 @@ fn damage(directory: &Path, key: &str) {
             return;
         }
     }
-    panic!("no file holds `{key}`");
+    panic!("no file for `{key}`");
 }
 
 fn sorted(mut keys: Vec<String>) -> Vec<String> {
@@ -403,7 +403,7 @@ fn resumed_copy_never_overwrites_an_entry_of_the_target() {
     code(&larder(&["put", &to, "same", "old"]), 0);
     let output = larder(&["copy", "--resume", "--json", &from, &to]);
     code(&output, 1);
-    assert!(stderr(&output).contains("kept as it is in the target: changed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("kept in the target: changed"), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&report["copied"], &report["unchanged"], &report["kept"]),
@@ -415,7 +415,7 @@ fn resumed_copy_never_overwrites_an_entry_of_the_target() {
 }
 
 #[test]
-fn verify_finds_extra_entries_and_delete_removes_them_below_the_prefix_only() {
+fn verify_finds_extra_entries_and_delete_removes_them_only_below_the_prefix() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (url("sqlite", &directory, "from.db"), url("file", &directory, "to.json"));
     for key in ["chat:1", "chat:2"] {
@@ -459,12 +459,12 @@ fn delete_never_empties_a_target_for_an_empty_or_unreadable_source() {
     damage(&directory.path().join("from"), "b");
     let output = larder(&["copy", "--delete", &from, &to]);
     code(&output, 1);
-    assert!(stderr(&output).contains("none was deleted"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no entry was deleted"), "{}", stderr(&output));
     assert_eq!(stdout(&["ls", &to]), "a\nextra\n");
 }
 
 #[test]
-fn dry_run_makes_no_store_and_writes_nothing() {
+fn dry_run_creates_and_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (url("sqlite", &directory, "from.db"), url("sqlite", &directory, "to.db"));
     code(&larder(&["put", &from, "a", "1"]), 0);
@@ -477,7 +477,7 @@ fn dry_run_makes_no_store_and_writes_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn one_store_is_noticed_however_it_is_written_and_two_tables_are_two_stores() {
+fn copy_recognizes_one_store_under_several_urls_and_two_tables_as_two_stores() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     code(&larder(&["put", &store, "a", "1"]), 0);
@@ -506,13 +506,13 @@ fn one_store_is_noticed_however_it_is_written_and_two_tables_are_two_stores() {
 }
 
 #[test]
-fn fingerprint_of_an_error_leads_to_the_key() {
+fn ls_finds_the_key_with_a_fingerprint() {
     let directory = tempfile::tempdir().unwrap();
     let store = url("sqlite", &directory, "a.db");
     for key in ["chat:41", "chat:42"] {
         code(&larder(&["put", &store, key, "{}"]), 0);
     }
-    // The fingerprint of `chat:42` that the documentation of `Key` gives.
+    // The documentation of `Key` has this fingerprint of `chat:42`.
     assert_eq!(stdout(&["ls", &store, "--fingerprint", "1b1e1c23"]), "chat:42\n");
     assert_eq!(stdout(&["ls", &store, "--json", "--fingerprint", "1B1E1C23"]).lines().count(), 1);
     code(&larder(&["ls", &store, "--fingerprint", "00000000"]), 1);

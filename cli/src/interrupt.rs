@@ -1,22 +1,22 @@
-//! Signals that ask the command to end.
+//! Signals that end the command.
 
 use std::io;
 
-/// A signal that asks the process to end.
+/// A signal that asks the process to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGINT: Ctrl-C on a terminal.
     Interrupt,
-    /// SIGHUP: the terminal was closed. Waited for on Linux only, and not under `nohup`.
+    /// SIGHUP: the terminal was closed. Handled on Linux only, and not under `nohup`.
     #[cfg(unix)]
     HangUp,
-    /// SIGTERM: a service manager, a container that stops.
+    /// SIGTERM: a service manager, or a container that stops.
     #[cfg(unix)]
     Terminate,
 }
 
 impl Signal {
-    /// 128 and the signal's number, as shells have it.
+    /// The exit code that shells use: 128 plus the number of the signal.
     pub(super) const fn exit_code(self) -> u8 {
         match self {
             #[cfg(unix)]
@@ -27,7 +27,7 @@ impl Signal {
         }
     }
 
-    /// "interrupted", "terminated" or "hung up".
+    /// The signal as a participle, for messages.
     pub(super) const fn done(self) -> &'static str {
         match self {
             Self::Interrupt => "interrupted",
@@ -39,7 +39,7 @@ impl Signal {
     }
 }
 
-/// From its making on, signals no longer end the process but are waited for here.
+/// Receives the signals. While it exists, they do not end the process.
 #[derive(Debug)]
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -58,7 +58,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            // A handler would undo `nohup`.
+            // A handler would undo the effect of `nohup`.
             hang_up: if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
@@ -68,7 +68,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) -> Signal {
         let hang_up = async {
@@ -85,7 +85,7 @@ impl Signals {
         }
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(super) async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
@@ -94,7 +94,7 @@ impl Signals {
         }
     }
 
-    /// Runs `work` until it ends or a signal comes. Dropping it there is allowed: every call of a
+    /// Runs `work` until it ends or a signal arrives. The signal drops `work`, which is allowed: a call of a
     /// store may be dropped at any point.
     pub(super) async fn or_until<T>(&mut self, work: impl IntoFuture<Output = T>) -> Result<T, Signal> {
         tokio::select! {
@@ -104,12 +104,12 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP was ignored when the process was started, or the system does not tell.
+/// Whether the process was started with SIGHUP ignored. Also `true` if this is unknown.
 #[cfg(unix)]
 fn hang_up_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // The lowest bit is signal 1.
+    // The lowest bit is signal 1, SIGHUP.
     ignored.is_none_or(|mask| mask & 1 == 1)
 }

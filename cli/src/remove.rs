@@ -1,7 +1,7 @@
 //! `larder rm`.
 
 use futures_util::StreamExt;
-use larder::{Change, Key, Store};
+use larder::{Change, Key, Registry, Store};
 use serde_json::json;
 
 use super::{
@@ -13,11 +13,15 @@ use super::{
     store,
 };
 
-/// How many keys are deleted with one call.
+/// The number of keys that one call deletes.
 const CHUNK: usize = 256;
 
-pub(super) async fn run(arguments: &Remove, output: &mut Output) -> anyhow::Result<Exit> {
-    let store = store::open_existing(&arguments.url).await?;
+pub(super) async fn run(
+    arguments: &Remove,
+    registry: &Registry,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url, registry).await?;
     let mut signals = Signals::new()?;
     let (mut deleted, mut problems) = (0, Problems::new());
     let removed = signals
@@ -30,7 +34,7 @@ pub(super) async fn run(arguments: &Remove, output: &mut Output) -> anyhow::Resu
             }
         })
         .await;
-    // Also after a failure: a snapshot file is written here.
+    // Also after a failure, because this writes a snapshot file.
     let closed = store::close(&store, &mut signals).await;
     match removed {
         Err(signal) => {
@@ -51,7 +55,7 @@ pub(super) async fn run(arguments: &Remove, output: &mut Output) -> anyhow::Resu
     Ok(Exit::complete(problems.is_empty() && (deleted > 0 || arguments.keys.is_empty())))
 }
 
-/// Deletes every entry whose key begins with `prefix`. Entries that the listing cannot name stay.
+/// Deletes every entry whose key begins with `prefix`, except entries without a valid key.
 async fn all(store: &Store, prefix: &str, deleted: &mut u64, problems: &mut Problems) -> larder::Result<()> {
     let mut chunks = store.keys(prefix).ready_chunks(CHUNK);
     while let Some(listed) = chunks.next().await {
@@ -64,7 +68,7 @@ async fn all(store: &Store, prefix: &str, deleted: &mut u64, problems: &mut Prob
     problems.name(store, prefix).await
 }
 
-/// Deletes the entries under `keys`, and counts those that were there.
+/// Deletes the entries under `keys`, and counts those that existed.
 async fn each(store: &Store, keys: &[Key], deleted: &mut u64, problems: &mut Problems) -> larder::Result<()> {
     let mut stopped = Ok(());
     let changes = keys.iter().cloned().map(Change::delete).collect();

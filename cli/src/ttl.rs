@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder::Expiry;
+use larder::{Expiry, Registry};
 use serde_json::json;
 
 use super::{
@@ -12,8 +12,8 @@ use super::{
     store,
 };
 
-pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<Exit> {
-    let store = store::open_existing(&arguments.url).await?;
+pub(super) async fn run(arguments: &Ttl, registry: &Registry, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url, registry).await?;
     let key = &arguments.key;
     let left = store::closing(&store, async {
         Ok(match arguments.set {
@@ -22,7 +22,7 @@ pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<
         })
     });
     let Some(left) = left.await? else {
-        say("there is no entry under this key");
+        say("the key has no entry");
         return Ok(Exit::Negative);
     };
     if arguments.json {

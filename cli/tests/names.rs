@@ -1,4 +1,4 @@
-//! Names in a store that are not keys: commands name them, go on, and exit with 1.
+//! Names in a store that are not valid keys: commands report them, continue, and exit with 1.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
@@ -18,15 +18,15 @@ fn larder(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_larder")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// Every command that lists meets `names` beside the one entry `fine`, and says so.
+/// Checks that each command that lists `store` reports `names`, and handles the entry `fine`.
 #[track_caller]
-fn are_named(store: &str, names: &[&str], target: &str) {
+fn are_reported(store: &str, names: &[&str], target: &str) {
     let checked = |arguments: &[&str]| {
         let output = larder(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         for name in names {
-            assert!(said.contains(name), "{arguments:?} does not name {name}: {said}");
+            assert!(said.contains(name), "{arguments:?} does not report {name}: {said}");
         }
         String::from_utf8(output.stdout).unwrap()
     };
@@ -47,7 +47,7 @@ fn are_named(store: &str, names: &[&str], target: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_keys_that_are_not_keys_are_named() {
+async fn invalid_keys_in_redis_are_reported() {
     let server = match Kind::Redis.private().await {
         Ok(server) => server,
         Err(missing) if missing.required() => panic!("{missing}"),
@@ -65,14 +65,14 @@ async fn redis_keys_that_are_not_keys_are_named() {
     }
     let directory = tempfile::tempdir().unwrap();
     let target = format!("sqlite:{}", directory.path().join("to.db").display());
-    are_named(server.url(), &["\"a\\nb\"", "(600 bytes)", "\"\\xff\"", "\"\""], &target);
+    are_reported(server.url(), &["\"a\\nb\"", "(600 bytes)", "\"\\xff\"", "\"\""], &target);
 }
 
 #[test]
-fn file_names_that_are_not_keys_are_named() {
+fn invalid_file_names_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let sessions = directory.path().join("sessions");
-    // The directory is called as the last two characters are.
+    // The name of the directory is the last two characters of the key.
     for name in [&b"ne/fine"[..], b"zz/a\\b-zz", b"zz/a\nb-zz", b"zz/\xff-zz"] {
         let path = sessions.join(OsStr::from_bytes(&[name, b".json"].concat()));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -80,5 +80,5 @@ fn file_names_that_are_not_keys_are_named() {
     }
     let store = format!("file:{}?layout=grammy", sessions.display());
     let target = format!("sqlite:{}", directory.path().join("to.db").display());
-    are_named(&store, &["a\\\\b-zz", "a\\nb-zz", "\\xff-zz"], &target);
+    are_reported(&store, &["a\\\\b-zz", "a\\nb-zz", "\\xff-zz"], &target);
 }

@@ -1,4 +1,4 @@
-//! Entries that fail alone: each is named on standard error, and the command goes on.
+//! Entries that fail by themselves: each is reported on standard error, and the command continues.
 
 use std::fmt::Display;
 
@@ -8,10 +8,10 @@ use larder::{Error, ErrorKind, Key, Store};
 
 use super::output::say;
 
-/// How many entries are read at the same time to find out which cannot be.
+/// The number of entries that are read at once to find the damaged ones.
 const READS: usize = 16;
 
-/// How many bytes of a name that is not a key are shown.
+/// The number of bytes that are shown of a name that is not a valid key.
 const SHOWN: usize = 100;
 
 /// Counts and prints the entries that failed.
@@ -19,18 +19,19 @@ const SHOWN: usize = 100;
 pub(super) struct Problems {
     bar: ProgressBar,
     count: u64,
-    /// Entries that could not be read in a listing that did not say their keys, and the first error.
+    /// The number of damaged entries for which the listing gave no key.
     unnamed: u64,
+    /// The error of the first of them.
     first: Option<Error>,
 }
 
 impl Problems {
     pub(super) fn new() -> Self {
-        Self::beside(ProgressBar::hidden())
+        Self::above(ProgressBar::hidden())
     }
 
-    /// Prints beside `bar`.
-    pub(super) fn beside(bar: ProgressBar) -> Self {
+    /// Creates one that prints above `bar`.
+    pub(super) fn above(bar: ProgressBar) -> Self {
         Self { bar, count: 0, unnamed: 0, first: None }
     }
 
@@ -44,12 +45,12 @@ impl Problems {
         self.note(problem);
     }
 
-    /// Prints something that is not a problem.
+    /// Prints a line that does not count as a problem.
     pub(super) fn note(&self, text: impl Display) {
         self.bar.suspend(|| say(text));
     }
 
-    /// Returns the item of a listing, or nothing if this one entry failed. Any other error ends the listing.
+    /// Returns an item of a listing, or `None` if only this entry failed. Any other error ends the listing.
     pub(super) fn check<T>(&mut self, found: larder::Result<T>) -> larder::Result<Option<T>> {
         match found {
             Ok(found) => Ok(Some(found)),
@@ -61,12 +62,13 @@ impl Problems {
         }
     }
 
-    /// Counts an entry that a listing could not give. A damaged one is named [later](Self::name).
+    /// Counts an entry that a listing could not read. The keys of damaged entries are found
+    /// [later](Self::name).
     pub(super) fn entry(&mut self, error: Error) {
         if error.kind() == ErrorKind::InvalidKey {
             match error.stored_name() {
-                Some(name) => self.show(format_args!("not a key: {}: {error}", escaped(name))),
-                None => self.show(format_args!("not a key: {error}")),
+                Some(name) => self.show(format_args!("not a valid key: {}: {error}", escaped(name))),
+                None => self.show(format_args!("not a valid key: {error}")),
             }
         } else {
             self.count += 1;
@@ -75,8 +77,8 @@ impl Problems {
         }
     }
 
-    /// Names the damaged entries that listings met. Errors hold no keys, so that a log may have
-    /// them; here the keys are looked for, by reading every entry of `store` by itself.
+    /// Prints the keys of the damaged entries that listings met. Errors do not contain keys, so this reads
+    /// every entry of `store` by itself to find them.
     pub(super) async fn name(&mut self, store: &Store, prefix: &str) -> larder::Result<()> {
         let Some(first) = self.first.take() else { return Ok(()) };
         let mut reads = store
@@ -100,7 +102,7 @@ impl Problems {
         let unnamed = std::mem::take(&mut self.unnamed).saturating_sub(named);
         if unnamed > 0 {
             self.note(format_args!(
-                "unreadable, and without a key: {unnamed} entries; the first error: {first}"
+                "unreadable entries with an unknown key: {unnamed}; the first error: {first}"
             ));
         }
         Ok(())
@@ -111,7 +113,7 @@ impl Problems {
     }
 }
 
-/// The beginning of `name`, with escapes for control characters and for bytes that are not UTF-8.
+/// The beginning of `name`, with control characters and bytes that are not UTF-8 escaped.
 fn escaped(name: &[u8]) -> String {
     let mut shown = String::from("\"");
     for chunk in name[..name.len().min(SHOWN)].utf8_chunks() {
@@ -132,7 +134,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn names_that_are_not_keys_are_shown_on_one_line() {
+    fn invalid_names_are_shown_on_one_line() {
         assert_eq!(escaped("a\n\u{7f}名前\"".as_bytes()), r#""a\n\u{7f}名前\"""#);
         assert_eq!(escaped(b"a\xff\x00"), r#""a\xff\0""#);
         assert_eq!(escaped(&[b'x'; 600]), format!("\"{}\"... (600 bytes)", "x".repeat(100)));

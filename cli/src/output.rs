@@ -1,4 +1,4 @@
-//! What goes to standard output.
+//! Standard output and standard error.
 
 use std::io::{self, BufWriter, Stdout, Write};
 
@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use larder::{Expiry, Key, Record};
 use serde_json::{Map, Value, json};
 
-/// Prints a line on standard error. If that cannot be written, only the exit code tells.
+/// Prints a line on standard error. If this fails, only the exit code remains.
 pub(super) fn say(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "larder: {text}");
 }
@@ -23,7 +23,7 @@ impl Output {
         writeln!(self.0, "{text}")
     }
 
-    /// A value as it is, with a line feed after it for a person at a terminal only.
+    /// Writes a value unchanged. On a terminal, a line feed follows.
     pub(super) fn value(&mut self, value: &[u8]) -> io::Result<()> {
         self.0.write_all(value)?;
         if io::IsTerminal::is_terminal(self.0.get_ref()) {
@@ -37,18 +37,18 @@ impl Output {
     }
 }
 
-/// The time to live in milliseconds; null if the entry does not expire.
+/// The time to live in milliseconds, or null if the entry does not expire.
 pub(super) fn ttl_ms(expiry: Option<Expiry>) -> Value {
     json!(expiry.and_then(Expiry::as_millis))
 }
 
-/// An entry as one line of JSON. A value that is JSON keeps its spelling.
+/// An entry as one line of JSON. A value that is JSON keeps its text.
 pub(super) fn entry_json(key: &Key, record: &Record) -> serde_json::Result<String> {
     let value = &record.value;
     let head = json!({ "key": key.as_str(), "ttl_ms": ttl_ms(record.expiry) }).to_string();
     let head = &head[..head.len() - 1];
     match serde_json::from_slice::<&serde_json::value::RawValue>(value) {
-        // A line feed can only stand between tokens of JSON, where a space says the same.
+        // JSON has line feeds only between tokens, where a space is equivalent.
         Ok(raw) => Ok(format!("{head},\"value\":{}}}", raw.get().replace(['\n', '\r'], " "))),
         Err(_) => {
             let mut rest = Map::new();

@@ -1,4 +1,4 @@
-//! Exit codes that a script can use; the help documents them.
+//! The exit codes, which the help documents.
 
 use std::{io, process::ExitCode};
 
@@ -6,18 +6,18 @@ use larder::{Error, ErrorKind};
 
 use super::{interrupt::Signal, output::say};
 
-/// How a command that ran to its end ended.
+/// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Done,
-    /// Not found, not all listed or copied, or different.
+    /// Not found, not everything listed or copied, or the stores differ.
     Negative,
     /// A signal ended it.
     Interrupted(Signal),
 }
 
 impl Exit {
-    /// Negative if something was left out.
+    /// [`Negative`](Self::Negative) unless `complete`.
     pub(super) fn complete(complete: bool) -> Self {
         if complete { Self::Done } else { Self::Negative }
     }
@@ -28,7 +28,7 @@ const USAGE: u8 = 2;
 const RETRYABLE: u8 = 3;
 const FAILURE: u8 = 4;
 
-/// Prints what went wrong, if anything did, and says how to exit.
+/// Prints the error, if any, and returns the exit code.
 pub(super) fn code(outcome: anyhow::Result<Exit>) -> ExitCode {
     let error = match outcome {
         Ok(Exit::Done) => return ExitCode::SUCCESS,
@@ -36,7 +36,7 @@ pub(super) fn code(outcome: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Interrupted(signal)) => return ExitCode::from(signal.exit_code()),
         Err(error) => error,
     };
-    // The reader of the output has seen enough, as `head` has.
+    // The reader of the output has closed it, as `head` does.
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
