@@ -1,4 +1,4 @@
-//! The promises of copying and verifying, on stores in memory.
+//! The guarantees of `copy` and `verify`, on stores in memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -47,14 +47,14 @@ async fn copy(from: &Store, to: &Store, options: &CopyOptions) -> Result<transfe
     transfer::copy(from, to, options, |_| {}).await
 }
 
-/// The counts of equal entries, and of those that differ or are in the target alone.
+/// The numbers of equal entries, and of entries that differ or that only the target has.
 async fn verify(from: &Store, to: &Store) -> (u64, u64) {
     let report = transfer::verify(from, to, &VerifyOptions::default(), |_| {}).await.unwrap();
     (report.equal, report.different + report.extra)
 }
 
 #[tokio::test]
-async fn every_entry_arrives_with_the_time_it_has_left() {
+async fn copied_entries_keep_their_time_to_live() {
     let (from, to) = (filled(1_000).await, empty());
     let report = copy(&from, &to, &CopyOptions::default()).await.unwrap();
     assert_eq!((report.copied, report.failed, report.expired), (1_000, 0, 0));
@@ -68,7 +68,7 @@ async fn every_entry_arrives_with_the_time_it_has_left() {
 }
 
 #[tokio::test]
-async fn only_the_prefix_is_copied_and_what_else_the_target_holds_stays() {
+async fn only_keys_with_the_prefix_are_copied_and_other_entries_of_the_target_stay() {
     let (from, to) = (filled(3).await, empty());
     from.write("user:1", "u").await.unwrap();
     to.write("other", "o").await.unwrap();
@@ -79,7 +79,7 @@ async fn only_the_prefix_is_copied_and_what_else_the_target_holds_stays() {
 }
 
 #[tokio::test]
-async fn resumed_copy_writes_only_what_is_missing() {
+async fn resumed_copy_writes_only_missing_entries() {
     let (from, to) = (filled(10).await, empty());
     copy(&from, &to, &CopyOptions::default().prefix("chat:1")).await.unwrap();
     let resumed = CopyOptions::default().resume(true);
@@ -135,7 +135,7 @@ impl Storage for Contested {
 }
 
 #[tokio::test]
-async fn resumed_copy_never_overtakes_a_concurrent_write_to_the_target() {
+async fn resumed_copy_never_overwrites_a_concurrent_write_to_the_target() {
     let to = Store::from(Contested(MemoryStorage::new()));
     let report = copy(&filled(3).await, &to, &CopyOptions::default().resume(true)).await.unwrap();
     assert_eq!((report.copied, report.kept), (2, 1));
@@ -143,7 +143,7 @@ async fn resumed_copy_never_overtakes_a_concurrent_write_to_the_target() {
 }
 
 #[tokio::test]
-async fn delete_removes_only_what_the_source_does_not_have() {
+async fn delete_removes_only_entries_that_the_source_lacks() {
     let (from, to) = (filled(600).await, filled(1_300).await);
     to.write("user:1", "u").await.unwrap();
     let options = CopyOptions::default().prefix("chat:").delete(true);
@@ -161,11 +161,11 @@ async fn delete_removes_only_what_the_source_does_not_have() {
     assert!(to.contains("chat:1").await.unwrap());
 }
 
-/// A store in memory with other listings than its own.
+/// A store in memory with replaced listings.
 struct Listed {
     inner: Arc<MemoryStorage>,
     info: Info,
-    /// Whether it tells where its entries are.
+    /// Whether it has a location.
     tells: bool,
     list: fn(&Arc<MemoryStorage>, ListOptions) -> EntryStream,
 }
@@ -206,14 +206,14 @@ fn sorted(listed: EntryStream) -> EntryStream {
     stream::once(listed.collect()).map(sort).flatten().boxed()
 }
 
-/// Listings are in the order of the keys.
+/// A store that lists entries in the order of their keys.
 fn ordered(inner: MemoryStorage) -> Store {
     let info = inner.info().with_ordered_listing();
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| sorted(Arc::clone(inner).list(options));
     Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
 }
 
-/// Listings name every key twice.
+/// A store that lists every key twice.
 fn repeating(inner: MemoryStorage) -> Store {
     let info = inner.info().with_repeating_listing();
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
@@ -222,7 +222,7 @@ fn repeating(inner: MemoryStorage) -> Store {
     Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
 }
 
-/// Listings meet an entry that no key can name, and one that is damaged.
+/// A store that lists an entry with an invalid key, and a damaged entry.
 fn littered(inner: MemoryStorage) -> Store {
     let info = inner.info();
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
@@ -245,7 +245,7 @@ async fn entry_that_is_listed_twice_is_deleted_and_counted_once() {
 }
 
 #[tokio::test]
-async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
+async fn entries_that_cannot_be_listed_are_counted_and_prevent_deletions() {
     let (from, to) = (littered(entries(3).await), filled(5).await);
     let (mut failed, mut withheld) = (0, false);
     let report = transfer::copy(&from, &to, &CopyOptions::default().delete(true), |event| match event {
@@ -262,7 +262,7 @@ async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
 
     let report = transfer::verify(&from, &to, &VerifyOptions::default(), |_| {}).await.unwrap();
     assert_eq!((report.equal, report.extra, report.failed), (3, 2, 2));
-    // Litter in the target stays, and is not taken for equal.
+    // Unreadable entries of the target stay, and do not count as equal.
     let report = copy(&to, &from, &CopyOptions::default().delete(true)).await.unwrap();
     assert_eq!((report.copied, report.failed), (5, 1));
     let report = transfer::verify(&to, &from, &VerifyOptions::default(), |_| {}).await.unwrap();
@@ -290,7 +290,7 @@ async fn copy_into_a_part_of_the_source_copies_each_entry_once() {
 }
 
 #[tokio::test]
-async fn copy_out_of_a_part_of_the_target_never_touches_the_source() {
+async fn copy_from_a_part_of_the_target_never_changes_the_source() {
     let whole = filled(3).await;
     let part = whole.namespace("part:").unwrap();
     part.write("a", "1").await.unwrap();
@@ -316,7 +316,7 @@ async fn copy_of_a_store_to_itself_is_refused() {
     }
 }
 
-/// A store that does not tell where its entries are, and has no expiry.
+/// A store without a location and without expiry.
 fn silent(inner: MemoryStorage) -> Store {
     let info = Info::minimal("memory").with_listing();
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| Arc::clone(inner).list(options);
@@ -324,7 +324,7 @@ fn silent(inner: MemoryStorage) -> Store {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_where_the_stores_do_not_tell_whether_they_are_the_same() {
+async fn nothing_is_deleted_if_the_stores_may_be_the_same() {
     let (from, to) = (filled(3).await, silent(MemoryStorage::new()));
     to.write("extra", "x").await.unwrap();
     let error = copy(&from, &to, &CopyOptions::default().delete(true)).await.unwrap_err();
@@ -334,7 +334,7 @@ async fn nothing_is_deleted_where_the_stores_do_not_tell_whether_they_are_the_sa
 }
 
 #[tokio::test]
-async fn verification_finds_every_kind_of_difference() {
+async fn verify_reports_every_kind_of_difference() {
     let (stored, copied) = (entries(4).await, MemoryStorage::new());
     let (from, to) = (Store::from(stored.clone()), Store::from(copied.clone()));
     copy(&from, &to, &CopyOptions::default()).await.unwrap();
@@ -370,9 +370,9 @@ async fn verification_finds_every_kind_of_difference() {
 }
 
 #[tokio::test]
-async fn ordered_verification_goes_on_after_an_entry_and_ends_with_a_listing() {
+async fn ordered_verify_continues_after_a_damaged_entry_and_ends_with_a_broken_listing() {
     let damaged = |inner: &Arc<MemoryStorage>, options: ListOptions| {
-        // The entries are there, but the listing cannot read one, and has read another one long ago.
+        // The entries exist, but the listing fails to read one entry and has an old value of another.
         let read = |entry: Result<Entry>| match entry {
             Ok(entry) if entry.key.as_str() == "chat:2" => Err(Error::new(ErrorKind::Corrupt, "damaged")),
             Ok(entry) if entry.key.as_str() == "chat:3" => {
@@ -392,7 +392,7 @@ async fn ordered_verification_goes_on_after_an_entry_and_ends_with_a_listing() {
     })
     .await
     .unwrap();
-    // Both are read once more.
+    // Both entries are read once more.
     assert_eq!((report.equal, report.different, report.failed, unlisted), (4, 0, 1, 1));
 
     let broken = |inner: &Arc<MemoryStorage>, options: ListOptions| {
@@ -408,7 +408,7 @@ async fn ordered_verification_goes_on_after_an_entry_and_ends_with_a_listing() {
     }
 }
 
-/// A target with three methods, no expiry, and a dislike.
+/// A target with three methods and without expiry, which refuses one entry.
 #[derive(Debug, Default)]
 struct Picky {
     entries: MemoryStorage,
@@ -440,7 +440,7 @@ impl Storage for Picky {
 }
 
 #[tokio::test]
-async fn an_entry_that_fails_is_named_and_the_others_are_copied() {
+async fn failed_entry_is_reported_and_the_others_are_copied() {
     let (from, to) = (filled(6).await, Store::from(Picky::default()));
     let mut failed = Vec::new();
     let report = transfer::copy(&from, &to, &CopyOptions::default(), |event| {
@@ -469,21 +469,21 @@ async fn an_entry_that_fails_is_named_and_the_others_are_copied() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_down_ends_the_copy_with_a_retryable_error() {
+async fn unavailable_target_ends_the_copy_with_a_retryable_error() {
     let to = Store::from(Picky { down: true, ..Picky::default() });
     let error = copy(&filled(3).await, &to, &CopyOptions::default()).await.unwrap_err();
     assert!(error.is_retryable());
 }
 
 #[tokio::test]
-async fn a_source_with_no_listing_is_an_error() {
+async fn source_without_listing_is_an_error() {
     let error = copy(&Picky::default().into(), &empty(), &CopyOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
-/// A source whose listing breaks off, as that of a damaged database does.
-fn breaking_off(inner: MemoryStorage) -> Store {
-    let info = Info::minimal("breaks off").with_listing();
+/// A source whose listing ends with an error, as in a damaged database.
+fn broken(inner: MemoryStorage) -> Store {
+    let info = Info::minimal("broken").with_listing();
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
         let broken = Err(Error::new(ErrorKind::Other, "the rest cannot be read"));
         Arc::clone(inner).list(options).take(3).chain(stream::once(async { broken })).boxed()
@@ -492,8 +492,8 @@ fn breaking_off(inner: MemoryStorage) -> Store {
 }
 
 #[tokio::test]
-async fn a_listing_that_breaks_off_is_an_error_and_not_a_short_copy() {
-    let (from, to) = (breaking_off(entries(10).await), empty());
+async fn broken_listing_is_an_error() {
+    let (from, to) = (broken(entries(10).await), empty());
     let error = copy(&from, &to, &CopyOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
     let error = transfer::verify(&from, &to, &VerifyOptions::default(), |_| {}).await.unwrap_err();
@@ -519,7 +519,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// The counts of listings, of batches read and applied, and of calls for one entry, since the last time.
+    /// The numbers of listings, of batches read and applied, and of calls for one entry, since the last call.
     fn take(&self) -> [u64; 4] {
         [&self.listings, &self.batches_read, &self.batches_applied, &self.single]
             .map(|count| count.swap(0, Ordering::Relaxed))
@@ -601,7 +601,7 @@ impl Storage for Counted {
 }
 
 #[tokio::test]
-async fn no_call_is_made_for_a_single_entry() {
+async fn copy_and_verify_make_no_call_for_a_single_entry() {
     let counted = |entries, ordered| {
         let storage = Counted { entries, ordered, calls: Arc::default() };
         (Arc::clone(&storage.calls), Store::from(storage))
@@ -621,7 +621,7 @@ async fn no_call_is_made_for_a_single_entry() {
     assert_eq!((source.take(), target.take()), ([1, 0, 0, 0], [0, 4, 0, 0]));
     assert_eq!(verify(&from, &to).await, (4_000, 0));
     assert_eq!((source.take(), target.take()), ([1, 4, 0, 0], [1, 4, 0, 0]));
-    // Where both listings have an order, nothing is looked up.
+    // If both listings have an order, no key is looked up.
     assert_eq!(verify(&ordered_from, &ordered_to).await, (4_000, 0));
     assert_eq!((ordered_source.take(), ordered_target.take()), ([1, 0, 0, 0], [1, 0, 0, 0]));
 
@@ -630,7 +630,7 @@ async fn no_call_is_made_for_a_single_entry() {
         to.delete(format!("chat:{number}")).await.unwrap();
     }
     target.take();
-    // But for the entries that one of the two lacks: 2,400, in three batches.
+    // Only the entries that one of the stores lacks are looked up: 2,400, in three batches.
     assert_eq!(verify(&ordered_from, &ordered_to).await, (2_800, 2_400));
     assert_eq!((ordered_source.take(), ordered_target.take()), ([1, 3, 0, 0], [1, 3, 0, 0]));
     let report = copy(&from, &to, &resume.delete(true)).await.unwrap();
@@ -638,14 +638,14 @@ async fn no_call_is_made_for_a_single_entry() {
     let ([source_listings, batches, 0, 0], [1, 4, applied, 0]) = (source.take(), target.take()) else {
         panic!("a call was made for a single entry");
     };
-    // The target has 5,200 keys now, and each is looked up in the source: six batches more.
+    // The target now has 5,200 keys. Each is looked up in the source, in six batches.
     assert_eq!((source_listings, batches), (1, 6));
     assert!(applied <= 10, "{applied}");
 }
 
 #[tokio::test]
-async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
-    /// Takes 2,500 entries more.
+async fn failed_batch_counts_the_entries_that_were_written() {
+    /// Accepts 2,500 entries, and then fails.
     #[derive(Debug)]
     struct Dies(MemoryStorage);
 
@@ -673,7 +673,7 @@ async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
 
     let (mut copied, mut failed) = (0, 0);
     let to = Store::from(Dies(MemoryStorage::new()));
-    // Five batches, of which several are under way at once.
+    // Five batches, several of them in flight at once.
     let error = transfer::copy(&filled(5_000).await, &to, &CopyOptions::default(), |event| match event {
         Event::Progress(report) => copied = report.copied,
         Event::Failed { .. } => failed += 1,
@@ -684,10 +684,10 @@ async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
     assert_eq!((error.kind(), copied, failed), (ErrorKind::Unavailable, 2_500, 0));
 }
 
-/// A source that lists a key twice may list two values of it. The second is the newer one.
+/// A listing that repeats a key may have two values of it, and the second is newer.
 #[tokio::test]
-async fn batches_are_written_side_by_side_unless_the_listing_repeats_keys() {
-    /// Notes how many batches are applied at the same time.
+async fn batches_are_written_concurrently_unless_the_listing_repeats_keys() {
+    /// Counts the batches that are applied at the same time.
     #[derive(Debug, Default)]
     struct Busy {
         entries: MemoryStorage,
@@ -715,7 +715,7 @@ async fn batches_are_written_side_by_side_unless_the_listing_repeats_keys() {
 
         async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
             self.most.fetch_max(self.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            // The copy can begin another batch meanwhile.
+            // In the meantime, the copy can begin another batch.
             tokio::task::yield_now().await;
             let applied = self.entries.apply(changes).await;
             self.now.fetch_sub(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Entries, gathered to batches of bounded size.
+//! Batches of entries, of bounded size.
 
 use std::time::Instant;
 
@@ -10,15 +10,14 @@ use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, St
 
 use super::scope::{Entries, Scope, with_ttl};
 
-/// Enough to make the round trips of a network store cheap, little enough to hold a few in memory.
+/// Large enough to save round trips to a server, and small enough to hold a few batches in memory.
 pub(super) const MAX_ENTRIES: usize = 1_000;
 const MAX_BYTES: usize = 2 << 20;
 
-/// How many batches are under way at once: while the target takes some, the source reads the next.
+/// The number of batches in flight: the source reads the next one while the target writes others.
 pub(super) const AT_ONCE: usize = 3;
 
-/// An entry of the source, and when it was read: the time that it has left runs down while it waits to be
-/// written.
+/// An entry of the source and the time of the read, because the remaining time to live decreases until the write.
 pub(super) struct Found {
     pub(super) key: Key,
     pub(super) record: Record,
@@ -26,12 +25,12 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// An entry that was read just now.
+    /// Creates one for an entry that was read just now.
     pub(super) fn now(key: Key, record: Record) -> Self {
         Self { key, record, at: Instant::now() }
     }
 
-    /// The time that the entry has left now; `None` if it has expired since it was read.
+    /// The time to live that remains now, or `None` if the entry has expired since it was read.
     pub(super) fn remaining(&self) -> Option<Expiry> {
         match ttl(&self.record) {
             Expiry::Never => Some(Expiry::Never),
@@ -42,18 +41,17 @@ impl Found {
     }
 }
 
-/// The time that an entry had left when it was read, in a store with or without expiry.
+/// The time to live at the time of the read, for stores with and without expiry.
 pub(super) fn ttl(record: &Record) -> Expiry {
     record.expiry.unwrap_or_default()
 }
 
-/// Entries, and the errors met on the way.
+/// Entries, and the errors of the listing between them.
 pub(super) type Batch = (Vec<Found>, Vec<Error>);
 
-/// All entries in batches.
+/// Splits the entries into batches.
 ///
-/// A batch is not returned before it is full: a listing is always ready to go on, so this adds no delay that
-/// matters.
+/// Waits until a batch is full. A listing is always ready to continue, so the delay is negligible.
 pub(super) fn batches(entries: Entries) -> BoxStream<'static, Batch> {
     let next = |mut entries| async move { Some((next(&mut entries).await?, entries)) };
     stream::unfold(entries, next).boxed()
@@ -81,21 +79,21 @@ pub(super) async fn read_target(to: &Store, batch: &[Found]) -> Vec<Result<Optio
     to.read_many(&keys, &with_ttl(to)).await
 }
 
-/// Passes on an error that the next entry would meet too.
+/// Returns an error that would also affect the next entry, if any.
 pub(super) fn check<T>(results: &[Result<T>]) -> Result<()> {
     let mut errors = results.iter().filter_map(|result| result.as_ref().err());
     errors.find(|error| stops_everything(error)).map_or(Ok(()), |error| Err(error.clone()))
 }
 
-/// What [`Extras::next`] finds in the target.
+/// An item of [`Extras`].
 pub(super) enum Extra {
-    /// An entry that the source does not have.
+    /// An entry that the source lacks.
     Entry(Key),
-    /// An entry that the target's listing cannot name, so that it cannot be looked up.
+    /// An entry whose key the listing of the target could not read, so it cannot be looked up.
     Unlisted(Error),
 }
 
-/// The entries of a target that its source does not have.
+/// The entries of a target that its source lacks.
 pub(super) struct Extras<'a> {
     from: &'a Store,
     keys: Fuse<BoxStream<'static, Result<Key>>>,
@@ -107,9 +105,9 @@ impl<'a> Extras<'a> {
         Self { from, keys: to.keys(&scope.prefix).fuse(), scope }
     }
 
-    /// Those among the next keys of the target, perhaps none; `None` at the end.
+    /// Checks the next keys of the target and returns the extra ones, which may be none. Returns `None` at the end.
     ///
-    /// Every key is looked up in the source, so no order of the listings matters.
+    /// It looks up every key in the source, so the listings need no order.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Extra>>> {
         let (mut extras, mut unknown, mut seen) = (Vec::new(), Vec::new(), 0);
         while seen < MAX_ENTRIES {
@@ -128,14 +126,14 @@ impl<'a> Extras<'a> {
         }
         let records = self.from.read_many(&unknown, &ReadOptions::new().without_value()).await;
         check(&records)?;
-        // An entry that the source has and cannot read is not an extra one.
+        // An unreadable entry of the source is not missing there.
         let missing = unknown.into_iter().zip(records).filter(|(_, record)| matches!(record, Ok(None)));
         extras.extend(missing.map(|(key, _)| Extra::Entry(key)));
         Ok(Some(extras))
     }
 }
 
-/// Whether the next entry would meet the same error.
+/// Whether the error would also affect the next entry.
 pub(super) fn stops_everything(error: &Error) -> bool {
     matches!(
         error.kind(),

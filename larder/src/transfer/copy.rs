@@ -1,4 +1,4 @@
-//! Copying.
+//! Copies entries.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use super::{
     scope::Scope,
 };
 
-/// What [`copy`] does, and what it leaves alone.
+/// The options of [`copy`]. Default: every entry is copied, and nothing is deleted.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {
@@ -35,39 +35,38 @@ impl CopyOptions {
         self
     }
 
-    /// Continues a copy that was cut off: writes only the entries that the target does not have, and
-    /// never overwrites one. An entry that the target has with another value or time to live is
-    /// reported as [`Event::Kept`].
+    /// Continues an interrupted copy: writes only the entries that the target lacks, and never overwrites an
+    /// entry. If the target has an entry with another value or time to live, that is reported as
+    /// [`Event::Kept`].
     ///
-    /// A target with compare-and-swap decides by itself whether an entry is absent. Without it the
-    /// target is read first, and an entry that another program writes between that read and the
-    /// write is overwritten.
+    /// A target with compare-and-swap checks on its own that an entry is absent. Other targets are read first;
+    /// an entry that another program writes between that read and the write is overwritten.
     #[must_use]
     pub const fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
     }
 
-    /// Into a target with no expiry, copies entries that expire as entries that never do. Without
-    /// it each of them is a failure.
+    /// Copies entries that expire into a target without expiry, where they never expire. Otherwise each of them
+    /// fails.
     #[must_use]
     pub const fn drop_expiry(mut self, drop_expiry: bool) -> Self {
         self.drop_expiry = drop_expiry;
         self
     }
 
-    /// After copying, deletes the entries of the target that the source does not have, below the
-    /// [prefix](CopyOptions::prefix) only.
+    /// After copying, deletes the entries of the target that the source lacks. Considers only keys that begin
+    /// with the [prefix](CopyOptions::prefix).
     ///
-    /// Nothing is deleted if an entry could not be copied, or if the source has no entries: an
-    /// empty source is more often a mistake than an order to empty the target.
+    /// Nothing is deleted if an entry could not be copied, or if the source has no entries: an empty source is
+    /// more likely a mistake than a request to empty the target.
     #[must_use]
     pub const fn delete(mut self, delete: bool) -> Self {
         self.delete = delete;
         self
     }
 
-    /// Reads and reports, and writes and deletes nothing.
+    /// Reads and reports, but writes and deletes nothing.
     #[must_use]
     pub const fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
@@ -75,7 +74,7 @@ impl CopyOptions {
     }
 }
 
-/// The result of a copy. With [`CopyOptions::dry_run`], what the result would be.
+/// The result of a copy. With [`CopyOptions::dry_run`], the result that the copy would have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyReport {
@@ -83,60 +82,65 @@ pub struct CopyReport {
     pub copied: u64,
     /// Bytes of values written to the target.
     pub bytes: u64,
-    /// Entries that a resumed copy found in the target already.
+    /// Entries that a resumed copy found in the target, with the same value and time to live.
     pub unchanged: u64,
-    /// Entries that a resumed copy found in the target with another value or time to live, and did
-    /// not overwrite; each was reported as [`Event::Kept`].
+    /// Entries that a resumed copy found in the target with another value or time to live, and did not
+    /// overwrite. Each was reported as [`Event::Kept`].
     pub kept: u64,
-    /// Entries that expired between being read and being written.
+    /// Entries that expired between the read and the write.
     pub expired: u64,
-    /// Entries of the target that were deleted; each was reported as [`Event::Deleted`].
+    /// Entries of the target that were deleted. Each was reported as [`Event::Deleted`].
     pub deleted: u64,
-    /// Entries that could not be read, written or deleted; each was reported as [`Event::Failed`].
+    /// Entries that could not be read, written or deleted. Each was reported as [`Event::Failed`].
     pub failed: u64,
 }
 
-/// What happens while a copy runs.
+/// An event during a copy.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A batch is done; this is the report so far.
+    /// A batch is done. Contains the report so far.
     Progress(&'a CopyReport),
-    /// An entry was not copied or not deleted. The copy goes on.
+    /// An entry was not copied or not deleted. The copy continues.
     Failed {
-        /// Its key, unless reading the entry failed before the key was known.
+        /// The key of the entry, or `None` if the listing could not read the key.
         key: Option<&'a Key>,
-        /// Why.
+        /// The reason.
         error: &'a Error,
     },
-    /// The target holds an entry under this key with another value or time to live, and a resumed
-    /// copy does not overwrite it.
+    /// The target has an entry under this key with another value or time to live, which a resumed copy does not
+    /// overwrite.
     Kept(&'a Key),
-    /// The source does not have this entry of the target, and it was deleted (in a dry run: it would
-    /// be).
+    /// The source lacks this entry of the target, and it was deleted. In a dry run it would be deleted.
     Deleted(&'a Key),
     /// Entries failed, so no entry of the target was deleted.
     NothingDeleted,
 }
 
-/// Copies the entries of `from` to `to`, and calls `event` on the way. An entry of `to` under the same
-/// key is overwritten, unless the copy is [resumed](CopyOptions::resume). An entry keeps the time to
-/// live that it has left. Entries of `to` under other keys stay, unless they are to be
-/// [deleted](CopyOptions::delete).
+/// Copies the entries of `from` to `to`, and calls `event` for each [event](Event).
 ///
-/// An entry that fails by itself (damaged in the source, refused by the target) is reported and
-/// counted, and the copy goes on.
+/// An entry keeps its remaining time to live. An entry of `to` under the same key is overwritten, unless the copy
+/// is [resumed](CopyOptions::resume). Entries of `to` under other keys stay, unless the copy
+/// [deletes](CopyOptions::delete) them.
 ///
-/// If one store is a part of the other one (by their [locations](Store::location)), the copy lists all keys of
-/// the source before the first write, and holds them in memory. Entries of the target are not copied, and no
-/// entry of the source is overwritten or deleted.
+/// If only one entry fails (it is damaged in the source, or the target refuses it), the entry is reported and
+/// counted, and the copy continues.
+///
+/// If one store is a part of the other store (by their [locations](Store::location)), the copy lists all keys of
+/// the source before the first write, and holds them in memory. Entries of the target are not copied, and no entry
+/// of the source is overwritten or deleted.
 ///
 /// # Errors
 ///
-/// Any error that the next entry would meet too: a store cannot be reached, has no listing, is full.
-/// [`ErrorKind::InvalidConfig`] if the two are the same store, or if entries are to be deleted and the source
-/// has none or the stores do not tell whether they are the same. The entries
-/// copied until then stay; a later call with [`CopyOptions::resume`] copies the rest.
+/// Any error that would also affect the next entry: a store cannot be reached, does not list its entries, or is
+/// full. [`ErrorKind::InvalidConfig`]
+///
+/// - if source and target are the same store;
+/// - if entries should be deleted, and the source has no entries;
+/// - if entries should be deleted, and the stores do not tell whether they are the same.
+///
+/// After an error the target keeps the entries that were copied. A later call with [`CopyOptions::resume`] copies
+/// the rest.
 pub async fn copy(
     from: &Store,
     to: &Store,
@@ -153,8 +157,8 @@ pub async fn copy(
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         None if options.delete => {
-            let message = "the server does not tell whether source and target are the same store (this user may lack \
-                           the right to ask), so nothing was copied or deleted; copy without deleting";
+            let message = "cannot find out whether source and target are the same store (the user may lack a \
+                           permission), so nothing was copied or deleted; copy without deleting";
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         _ => {}
@@ -168,7 +172,7 @@ pub async fn copy(
         scope,
     });
     let mut copying = Copying { sending: Arc::clone(&sending), report: CopyReport::default(), event };
-    // A key that a listing repeats can have changed in between: its writes take turns.
+    // A key that a listing repeats can have changed in between, so its writes must not overlap.
     let at_once = if from.info().lists_once { batch::AT_ONCE } else { 1 };
     let stopped = &AtomicBool::new(false);
     let mut done = batch::batches(entries)
@@ -179,10 +183,10 @@ pub async fn copy(
         })
         .buffered(at_once);
     let (mut found, mut outcome) = (0, Ok(()));
-    // After an error the batches under way are not cut off, so that all entries that arrive are counted.
-    while let Some((fates, errors)) = done.next().await {
-        found += fates.len() + errors.len();
-        outcome = outcome.and(copying.record(fates, errors));
+    // After an error, wait for the batches in flight, to count all entries that arrive.
+    while let Some((results, errors)) = done.next().await {
+        found += results.len() + errors.len();
+        outcome = outcome.and(copying.record(results, errors));
         stopped.store(outcome.is_err(), Ordering::Relaxed);
     }
     outcome?;
@@ -190,8 +194,8 @@ pub async fn copy(
         if found == 0 {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
-                "the source has no entries, so nothing was deleted in the target; check the source, or delete \
-                 the entries of the target by themselves",
+                "the source has no entries, so nothing was deleted in the target; check the source, or delete the \
+                 entries of the target directly",
             ));
         }
         copying.delete_extras(from).await?;
@@ -202,17 +206,17 @@ pub async fn copy(
     Ok(copying.report)
 }
 
-/// What became of an entry of the source.
-enum Fate {
-    /// It was written, with as many bytes.
-    Copied(u64),
+/// The result of copying one entry.
+enum Copied {
+    /// It was written; the number of bytes of its value.
+    Written(u64),
     Unchanged,
     Kept,
     Expired,
     Failed(Error),
 }
 
-/// What writes batches, several at once.
+/// Writes batches, several at once.
 struct Sending {
     to: Store,
     options: CopyOptions,
@@ -222,72 +226,72 @@ struct Sending {
 }
 
 impl Sending {
-    /// Copies the entries of a batch. Returns what became of each, in their order.
-    async fn batch(&self, batch: Vec<Found>) -> Vec<(Key, Fate)> {
+    /// Copies the entries of a batch. Returns the result of each, in their order.
+    async fn batch(&self, batch: Vec<Found>) -> Vec<(Key, Copied)> {
         let present = match self.options.resume {
             true => batch::read_target(&self.to, &batch).await,
             false => vec![Ok(None); batch.len()],
         };
         let mut writes = Vec::with_capacity(batch.len());
-        let fate = |(found, present): (Found, _)| {
-            let fate = match present {
-                Ok(Some(there)) => self.beside(&found, &there),
-                Err(error) => Fate::Failed(error),
+        let result = |(found, present): (Found, _)| {
+            let result = match present {
+                Ok(Some(there)) => self.existing(&found, &there),
+                Err(error) => Copied::Failed(error),
                 Ok(None) => match self.write_of(&found) {
                     Ok(write) => {
                         writes.push(write);
-                        Fate::Copied(found.record.value.len() as u64)
+                        Copied::Written(found.record.value.len() as u64)
                     }
-                    Err(fate) => fate,
+                    Err(result) => result,
                 },
             };
-            (found.key, fate)
+            (found.key, result)
         };
-        let mut fates: Vec<_> = batch.into_iter().zip(present).map(fate).collect();
+        let mut results: Vec<_> = batch.into_iter().zip(present).map(result).collect();
         let written = self.apply(writes).await;
-        let sent = fates.iter_mut().filter(|(_, fate)| matches!(fate, Fate::Copied(_)));
-        for ((_, fate), done) in sent.zip(written) {
+        let sent = results.iter_mut().filter(|(_, result)| matches!(result, Copied::Written(_)));
+        for ((_, result), done) in sent.zip(written) {
             match done {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Conflict => *fate = Fate::Kept,
-                Err(error) => *fate = Fate::Failed(error),
+                Err(error) if error.kind() == ErrorKind::Conflict => *result = Copied::Kept,
+                Err(error) => *result = Copied::Failed(error),
             }
         }
-        fates
+        results
     }
 
-    /// What becomes of `found` where the target has an entry under its key, which then stays as it is.
-    fn beside(&self, found: &Found, there: &Record) -> Fate {
+    /// The result for `found` if the target has an entry under its key, which is kept.
+    fn existing(&self, found: &Found, there: &Record) -> Copied {
         let is_equal = self.comparison.equal(&there.value, &found.record.value)
             && (!self.keeps_expiry || close(found.remaining(), Some(batch::ttl(there)), TOLERANCE));
-        if is_equal { Fate::Unchanged } else { Fate::Kept }
+        if is_equal { Copied::Unchanged } else { Copied::Kept }
     }
 
-    /// The write that copies `found`, or what becomes of it without one.
-    fn write_of(&self, found: &Found) -> Result<Change, Fate> {
+    /// The write that copies `found`, or the result if it is not written.
+    fn write_of(&self, found: &Found) -> Result<Change, Copied> {
         let error = match found.remaining() {
-            None => return Err(Fate::Expired),
+            None => return Err(Copied::Expired),
             Some(_) if self.scope.is_of_source(&found.key) => Error::new(
                 ErrorKind::InvalidKey,
-                "under this key the target would overwrite an entry of the source; copy to another place",
+                "the target would store this entry over an entry of the source; use another target",
             ),
             Some(Expiry::After(_)) if !self.keeps_expiry && !self.options.drop_expiry => Error::new(
                 ErrorKind::Unsupported,
-                "the entry expires, and the target has no expiry; drop the expiry (`--drop-ttl`, \
-                 `CopyOptions::drop_expiry`) to copy it without",
+                "the entry expires, but the target does not support expiry; to copy it without a time to live, use \
+                 `--drop-ttl` (`CopyOptions::drop_expiry`)",
             ),
             Some(left) => {
                 let expiry = if self.keeps_expiry { left } else { Expiry::Never };
                 let write = Change::put(found.key.clone(), found.record.value.clone(), expiry);
-                // A store that has versions decides by itself whether there is an entry.
+                // A store with versions checks on its own that the entry is absent.
                 let absent = self.options.resume && self.to.info().conditions();
                 return Ok(if absent { write.on(Condition::Absent) } else { write });
             }
         };
-        Err(Fate::Failed(error.with_adapter(self.to.info().name).with_operation(Operation::Write)))
+        Err(Copied::Failed(error.with_adapter(self.to.info().name).with_operation(Operation::Write)))
     }
 
-    /// Applies the changes, unless this is a dry run. Whether each had something to change.
+    /// Applies the changes, unless this is a dry run. Returns whether each changed something.
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<bool>> {
         if self.options.dry_run {
             return changes.iter().map(|_| Ok(true)).collect();
@@ -297,7 +301,7 @@ impl Sending {
     }
 }
 
-/// What counts and reports.
+/// Counts and reports.
 struct Copying<E> {
     sending: Arc<Sending>,
     report: CopyReport,
@@ -305,12 +309,12 @@ struct Copying<E> {
 }
 
 impl<E: FnMut(Event<'_>) + Send> Copying<E> {
-    /// Takes what became of a batch, and the errors met on the way to it.
+    /// Counts and reports the results of a batch, and the errors of the listing before it.
     ///
     /// # Errors
     ///
-    /// An error that the next entry would meet too.
-    fn record(&mut self, fates: Vec<(Key, Fate)>, errors: Vec<Error>) -> Result<()> {
+    /// An error that would also affect the next entry.
+    fn record(&mut self, results: Vec<(Key, Copied)>, errors: Vec<Error>) -> Result<()> {
         let mut outcome = Ok(());
         for error in errors {
             if error.concerns_one_entry() {
@@ -319,20 +323,20 @@ impl<E: FnMut(Event<'_>) + Send> Copying<E> {
                 outcome = outcome.and(Err(error));
             }
         }
-        for (key, fate) in fates {
-            match fate {
-                Fate::Copied(bytes) => {
+        for (key, result) in results {
+            match result {
+                Copied::Written(bytes) => {
                     self.report.copied += 1;
                     self.report.bytes += bytes;
                 }
-                Fate::Unchanged => self.report.unchanged += 1,
-                Fate::Kept => {
+                Copied::Unchanged => self.report.unchanged += 1,
+                Copied::Kept => {
                     self.report.kept += 1;
                     (self.event)(Event::Kept(&key));
                 }
-                Fate::Expired => self.report.expired += 1,
-                Fate::Failed(error) if stops_everything(&error) => outcome = outcome.and(Err(error)),
-                Fate::Failed(error) => self.failed(Some(&key), &error),
+                Copied::Expired => self.report.expired += 1,
+                Copied::Failed(error) if stops_everything(&error) => outcome = outcome.and(Err(error)),
+                Copied::Failed(error) => self.failed(Some(&key), &error),
             }
         }
         (self.event)(Event::Progress(&self.report));
@@ -361,7 +365,7 @@ impl<E: FnMut(Event<'_>) + Send> Copying<E> {
                         self.report.deleted += 1;
                         (self.event)(Event::Deleted(key));
                     }
-                    // It has expired, or the listing has named it twice.
+                    // The entry has expired, or the listing repeats its key.
                     Ok(false) => {}
                     Err(error) if stops_everything(&error) => return Err(error),
                     Err(error) => self.failed(Some(key), &error),

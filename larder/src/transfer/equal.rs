@@ -1,22 +1,22 @@
-//! When two stores hold the same value, for the same time.
+//! Equality of values and times to live.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use larder_core::{Expiry, Store, Values};
 use serde_json::value::RawValue;
 
-/// How deep JSON is compared; deeper values count as different.
+/// The depth to which JSON is compared. Deeper values count as different.
 const MAX_DEPTH: usize = 128;
 
-/// Two times to live that differ by no more than this are the same, if nothing else is said.
+/// The default for the greatest difference between two times to live that count as equal.
 pub(super) const TOLERANCE: Duration = Duration::from_secs(5);
 
-/// How values of two stores are compared.
+/// The way to compare the values of two stores.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Comparison {
-    /// Both give back the bytes that they were given.
+    /// Both stores keep the bytes of a value unchanged.
     Bytes,
-    /// One of them stores JSON in a form of its own: equal is what is equal as JSON.
+    /// One of the stores changes the text of JSON, so values are equal if they are equal as JSON.
     Json,
 }
 
@@ -38,7 +38,7 @@ impl Comparison {
     }
 }
 
-/// Whether two times to live are the same, give or take `tolerance`. `None` is none left.
+/// Whether two times to live differ by at most `tolerance`. `None`: the entry has expired.
 pub(super) fn close(here: Option<Expiry>, there: Option<Expiry>, tolerance: Duration) -> bool {
     let gone = Expiry::After(Duration::ZERO);
     match (here.unwrap_or(gone), there.unwrap_or(gone)) {
@@ -49,8 +49,8 @@ pub(super) fn close(here: Option<Expiry>, there: Option<Expiry>, tolerance: Dura
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Whether two JSON values are equal. Numbers are compared by their decimal digits: as binary
-/// numbers, large ones that differ would seem equal.
+/// Whether two JSON values are equal. Numbers are compared by their decimal digits, because two different large
+/// numbers can be the same `f64`.
 fn same(one: &RawValue, other: &RawValue, depth: usize) -> bool {
     let (one, other) = (one.get(), other.get());
     let Some(depth) = depth.checked_sub(1) else {
@@ -87,7 +87,7 @@ fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// A JSON number as its digits without zeros at either end, and the power of ten of the last one.
+/// A JSON number: its digits without zeros at either end, and the power of ten of the last digit.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     negative: bool,
@@ -143,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn type_is_part_of_the_value() {
-        // As MongoDB's values are read: a date, and a document that only looks like one.
+    fn types_of_extended_json_are_compared() {
+        // Values of MongoDB as its adapter reads them: a date, and a document that looks like a date.
         let (date, document) =
             (br#"{"$date":"2027-01-01T00:00:00Z"}"#, br#"{"$literal":{"$date":"2027-01-01T00:00:00Z"}}"#);
         assert!(!Comparison::Json.equal(date, document));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_beyond_reason_is_different_not_a_crash() {
+    fn deeply_nested_values_count_as_different_and_do_not_crash() {
         let deep = |space: &str| "[".repeat(20_000) + space + &"]".repeat(20_000);
         assert!(!Comparison::Json.equal(deep("").as_bytes(), deep(" ").as_bytes()));
         let deep = |space: &str| "[".repeat(100) + space + &"]".repeat(100);

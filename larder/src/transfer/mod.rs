@@ -1,7 +1,7 @@
-//! Moving entries from any store to any other.
+//! Copies between any two stores.
 //!
-//! [`copy`] streams: it holds a few batches at a time, however large the store. Each entry keeps the
-//! time to live that it has left. [`verify`] reads both sides and says where they differ.
+//! [`copy`] streams: it holds a few batches in memory, whatever the size of the store. Each entry keeps its
+//! remaining time to live. [`verify`] reads both stores and reports the differences.
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]

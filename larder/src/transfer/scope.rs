@@ -1,4 +1,4 @@
-//! Which keys a transfer is about.
+//! The keys that a copy or comparison considers.
 
 use std::collections::HashSet;
 
@@ -8,18 +8,18 @@ use futures_util::{
 };
 use larder_core::{Key, Overlap, ReadOptions, Record, Result, Store};
 
-/// How many entries of a nested source are read at the same time.
+/// The number of entries of an overlapping source that are read at once.
 const READS: usize = 64;
 
 /// The entries of a source.
 pub(super) type Entries = Fuse<BoxStream<'static, Result<(Key, Record)>>>;
 
-/// The prefix of a transfer, and the entries below it that are left out: one of the stores can be a part of the
-/// other one, as with two layouts of one Redis database.
+/// The prefix of the keys, and the entries that are left out if one store is a part of the other store, as with two
+/// layouts of one Redis database.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) prefix: String,
-    /// How the entries of the source relate to those of the target; `None` if the stores do not tell.
+    /// The relation between source and target, or `None` if the stores do not tell.
     pub(super) overlap: Option<Overlap>,
 }
 
@@ -34,20 +34,20 @@ impl Scope {
         Ok(Self { prefix: prefix.to_owned(), overlap })
     }
 
-    /// Whether `key` of either store, as the source spells it, is an entry of the target.
+    /// Whether `key`, as the source spells it, is an entry of the target.
     pub(super) fn is_of_target(&self, key: &Key) -> bool {
         matches!(&self.overlap, Some(Overlap::Contains(start)) if key.as_str().starts_with(start))
     }
 
-    /// Whether `key` of either store, as the target spells it, is an entry of the source.
+    /// Whether `key`, as the target spells it, is an entry of the source.
     pub(super) fn is_of_source(&self, key: &Key) -> bool {
         matches!(&self.overlap, Some(Overlap::Within(start)) if key.as_str().starts_with(start))
     }
 
     /// The entries of the source.
     ///
-    /// Where the two stores share a key space, a listing may meet what the copy writes. There the
-    /// keys are listed first, each once, and the entries are read afterwards.
+    /// If the two stores overlap, a listing may contain entries that the copy writes. Then the keys are listed first,
+    /// each once, and the entries are read afterwards.
     pub(super) fn entries(&self, from: &Store) -> Entries {
         if matches!(self.overlap, None | Some(Overlap::Disjoint)) {
             return from.entries(&self.prefix).fuse();
@@ -89,7 +89,7 @@ async fn read(from: Store, key: Result<Key>) -> Result<Option<(Key, Record)>> {
     Ok(record.map(|record| (key, record)))
 }
 
-/// Reads the time that an entry has left together with its value, if `store` has expiry.
+/// The options that read the time to live together with the value, if `store` has expiry.
 pub(super) fn with_ttl(store: &Store) -> ReadOptions {
     if store.info().expiry { ReadOptions::new().with_ttl() } else { ReadOptions::new() }
 }

@@ -1,4 +1,4 @@
-//! Comparing two stores.
+//! Compares two stores.
 
 use std::{cmp::Ordering, mem, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     scope::{Scope, with_ttl},
 };
 
-/// What [`verify`] compares.
+/// The options of [`verify`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifyOptions {
@@ -36,8 +36,8 @@ impl VerifyOptions {
         self
     }
 
-    /// Lets times to live differ by `tolerance`, for the clocks of two servers and the time between
-    /// two reads. Five seconds if this is not called.
+    /// The greatest difference between two times to live that count as equal. It allows for the clocks of two
+    /// servers and for the time between two reads. Default: 5 seconds.
     #[must_use]
     pub const fn tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = tolerance;
@@ -49,56 +49,57 @@ impl VerifyOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// Entries of the source that the target has too, with the same value and time to live.
+    /// Entries that the target has with the same value and time to live.
     pub equal: u64,
-    /// Entries of the source that are missing in the target or differ there; each was reported.
+    /// Entries of the source that the target lacks or that differ there. Each was reported.
     pub different: u64,
-    /// Entries of the target that the source does not have; each was reported.
+    /// Entries of the target that the source lacks. Each was reported.
     pub extra: u64,
-    /// Entries of either store that could not be listed or read; each was reported.
+    /// Entries of either store that could not be listed or read. Each was reported.
     pub failed: u64,
 }
 
 impl VerifyReport {
-    /// Whether both stores hold the same entries, and every entry could be read.
+    /// Whether both stores have the same entries, and every entry could be read.
     #[must_use]
     pub const fn is_equal(&self) -> bool {
         self.different == 0 && self.extra == 0 && self.failed == 0
     }
 }
 
-/// One difference between source and target.
+/// A difference between source and target.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Difference<'a> {
-    /// The target has no entry under the key.
+    /// The target lacks the entry.
     Missing(&'a Key),
-    /// The target has an entry under the key, and the source has none.
+    /// The source lacks the entry.
     Extra(&'a Key),
     /// The values differ.
     Value(&'a Key),
     /// The times to live differ by more than the tolerance.
     Expiry(&'a Key),
-    /// The target's entry could not be read.
+    /// The entry of the target could not be read.
     Damaged(&'a Key, &'a Error),
     /// An entry of the source could not be read.
     Failed(&'a Error),
-    /// An entry of the target has a name that is not a key, or could not be listed.
+    /// An entry of the target could not be listed, or its name is not a valid key.
     Unlisted(&'a Error),
 }
 
-/// Reads every entry of `from` and the entry under the same key in `to`, looks for entries of `to`
-/// that `from` does not have, and reports each difference. Where both stores list entries in the order of their
-/// keys, it reads two listings side by side; otherwise it looks up the keys of each store in the other one.
+/// Compares the entries of `from` and `to`, and calls `difference` for each difference.
 ///
-/// Values are compared byte for byte, or as JSON where one of the stores keeps JSON in a form of its
-/// own. Times to live are not compared if `to` has no expiry. Extra entries are not looked for if `to`
-/// has no listing. If a store is written at the same time, the report may name differences that are gone.
+/// - Values are compared byte for byte, or as JSON if one of the stores does not keep the text of JSON.
+/// - Times to live are compared if `to` has expiry.
+/// - Extra entries of `to` are found if `to` lists its entries.
+///
+/// If both stores list entries in the order of their keys, this reads two listings in parallel. Otherwise it looks up
+/// the keys of each store in the other store. If another program writes to a store at the same time, the report may
+/// contain differences that no longer exist.
 ///
 /// # Errors
 ///
-/// As [`Store::entries`] and [`Store::read_many`], except that an entry that fails alone is only
-/// reported.
+/// As [`Store::entries`] and [`Store::read_many`]. An error that concerns only one entry is reported as a difference.
 pub async fn verify(
     from: &Store,
     to: &Store,
@@ -132,10 +133,10 @@ struct Verifying<'a, D> {
 }
 
 impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
-    /// Reads both listings side by side, each entry once. Where they differ, the entries are read once more: they
-    /// may have changed since, or a page of a listing has waited for the other one while times to live ran down.
+    /// Reads both listings in parallel. Reads entries that differ once more: they may have changed since, or their
+    /// times to live may have decreased while a page of one listing waited for the other listing.
     async fn in_order(&mut self, prefix: &str) -> Result<()> {
-        // Each store is asked for its next page before the entries of this one are compared.
+        // Each store reads its next page while the entries of this page are compared.
         let ahead = |entries: BoxStream<'static, _>| {
             entries.ready_chunks(MAX_ENTRIES).map(future::ready).buffered(2).flat_map(stream::iter).fuse()
         };
@@ -187,7 +188,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
             match (here, there) {
                 (Err(error), _) => self.failed(error)?,
                 (Ok(Some(record)), there) => self.compare(&Found::now(key, record), &there),
-                // It is gone from both.
+                // Both stores have deleted it in the meantime.
                 (Ok(None), Ok(None)) => {}
                 (Ok(None), _) => self.extra(&key),
             }
@@ -195,7 +196,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
         Ok(())
     }
 
-    /// Looks every key of each store up in the other one.
+    /// Looks up every key of each store in the other store.
     async fn by_keys(&mut self, scope: &Scope) -> Result<()> {
         let to = self.to.clone();
         let mut batches = batch::batches(scope.entries(self.from))
@@ -224,7 +225,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
         Ok(())
     }
 
-    /// Compares an entry of the source with that under its key in the target, and reports a difference.
+    /// Compares an entry of the source with the target's entry under the same key, and reports a difference.
     fn compare(&mut self, found: &Found, there: &Result<Option<Record>>) {
         let key = &found.key;
         let difference = match there {
@@ -243,7 +244,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
         }
     }
 
-    /// In what an entry of the source differs from that in the target, which was read just now.
+    /// The difference between an entry of the source and the target's entry, which was read just now.
     fn difference<'k>(&self, found: &'k Found, there: &Record) -> Option<Difference<'k>> {
         if !self.comparison.equal(&there.value, &found.record.value) {
             return Some(Difference::Value(&found.key));
@@ -258,7 +259,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
         (self.event)(Difference::Extra(key));
     }
 
-    /// Reports an error of the source's listing, unless it ends that.
+    /// Reports an error of the source's listing, or returns it if it ends the listing.
     fn failed(&mut self, error: Error) -> Result<()> {
         if !error.concerns_one_entry() {
             return Err(error);
@@ -268,7 +269,7 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
         Ok(())
     }
 
-    /// Reports an error of the target's listing, unless it ends that.
+    /// Reports an error of the target's listing, or returns it if it ends the listing.
     fn unlisted(&mut self, error: Error) -> Result<()> {
         if !error.concerns_one_entry() {
             return Err(error);
