@@ -125,7 +125,7 @@ impl Set {
             .unwrap();
         for operation in [Operation::Update, Operation::Hot] {
             let update = Contender::new(Kind::Larder, name, &sessions, |sessions, number| async move {
-                sessions.update(number, async |mut chat| Chat::change(&mut chat)).await.unwrap();
+                sessions.modify(number, Chat::change).await.unwrap();
             });
             self.push(operation, update);
         }

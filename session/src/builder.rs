@@ -1,4 +1,4 @@
-//! How sessions are set up.
+//! The builder of sessions.
 
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Store, Ver
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    conflicts::Conflicts,
+    conflicts::ConflictPolicy,
     content::{Content, Marks},
     format::Format,
     index,
@@ -19,16 +19,16 @@ use crate::{
     shared::{Initial, OwnerOf, Shared},
 };
 
-/// How long an update waits for its turn by default.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The default queue timeout.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
 type MergeValues<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
-/// Notes in the index of owners whose session it is, by its value.
+/// Writes the entry in the index of owners for a session's value.
 type NoteOwner<T> = Arc<dyn Fn(Key, &T, Expiry) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 impl<T> Sessions<T> {
-    /// Sets up sessions. One that does not exist yet has the value `T::default()`, unless
-    /// [`initial`](SessionsBuilder::initial) says otherwise.
+    /// Returns a builder. The value of a new session is `T::default()`, unless
+    /// [`initial`](SessionsBuilder::initial) changes that.
     pub fn builder() -> SessionsBuilder<T>
     where
         T: Default + 'static,
@@ -36,25 +36,24 @@ impl<T> Sessions<T> {
         SessionsBuilder::new(Arc::new(T::default))
     }
 
-    /// Sets up sessions of a type that has no default: `initial` makes the value of a session that
-    /// does not exist yet.
+    /// Returns a builder for a type without a default: `initial` returns the value of a new session.
     pub fn builder_with(initial: impl Fn() -> T + Send + Sync + 'static) -> SessionsBuilder<T> {
         SessionsBuilder::new(Arc::new(initial))
     }
 }
 
 impl<T: Default + Serialize + DeserializeOwned + Send + Sync + 'static> Sessions<T> {
-    /// Sessions in `storage`, and the default for everything else.
+    /// Returns sessions in `storage`, with default options.
     ///
     /// # Errors
     ///
-    /// As [`SessionsBuilder::build`].
+    /// Those of [`SessionsBuilder::build`].
     pub fn new(storage: impl Into<Store>) -> Result<Self, Error> {
         Self::builder().storage(storage).build()
     }
 }
 
-/// Sets up [`Sessions`]. Everything has a default.
+/// The builder of [`Sessions`]. Every option has a default.
 #[must_use = "a builder does nothing before `build`"]
 pub struct SessionsBuilder<T, C = Json> {
     store: Option<Store>,
@@ -65,10 +64,10 @@ pub struct SessionsBuilder<T, C = Json> {
     lifetime: Lifetime,
     envelope: bool,
     migrations: Option<Migrations>,
-    write_back: bool,
-    conflicts: Conflicts,
-    most_waiting: usize,
-    patience: Option<Duration>,
+    persist_migrated: bool,
+    conflicts: ConflictPolicy,
+    max_queued: usize,
+    queue_timeout: Option<Duration>,
     redirect_expiry: Expiry,
     merge: Option<MergeValues<T>>,
     owner: Option<OwnerOf<T>>,
@@ -86,10 +85,10 @@ impl<T> SessionsBuilder<T> {
             lifetime: Lifetime::forever(),
             envelope: false,
             migrations: None,
-            write_back: false,
-            conflicts: Conflicts::default(),
-            most_waiting: 65_536,
-            patience: Some(PATIENCE),
+            persist_migrated: false,
+            conflicts: ConflictPolicy::default(),
+            max_queued: 65_536,
+            queue_timeout: Some(QUEUE_TIMEOUT),
             redirect_expiry: Expiry::Never,
             merge: None,
             owner: None,
@@ -103,35 +102,36 @@ where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
     C: Codec,
 {
-    /// Where the sessions are kept: a [`Store`], such as `larder::open` and the adapters return, or a
-    /// storage that makes one. Without it they are in this process's memory (with the crate's feature
-    /// `memory`) and end with it, and a warning says so.
+    /// Sets the storage: a [`Store`], from `larder::open` or an adapter, or any storage that converts into
+    /// one.
+    ///
+    /// Default: the memory of this process, with a warning. This needs the crate's feature `memory`.
     pub fn storage(mut self, storage: impl Into<Store>) -> Self {
         self.store = Some(storage.into());
         self
     }
 
-    /// What every key begins with, so that several kinds of session can share a storage: `chat:`,
-    /// say. End it with a character that no key begins with. None by default, as with grammY.
+    /// Sets the prefix of all keys, so that several kinds of session can share a storage: `chat:`, for
+    /// example. End it with a character that no key starts with. Default: no prefix, as in grammY.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Makes the value of a session that does not exist yet. `T::default` by default; where there is
-    /// none, begin with [`Sessions::builder_with`].
+    /// Sets the value of a new session. Default: `T::default`. For a type without a default, use
+    /// [`Sessions::builder_with`].
     pub fn initial(mut self, initial: impl Fn() -> T + Send + Sync + 'static) -> Self {
         self.initial = Arc::new(initial);
         self
     }
 
-    /// A session that is as it would be if it were not stored is not stored.
+    /// Does not store a session that equals its initial value.
     pub(crate) const fn initial_does_not_count(mut self) -> Self {
         self.initial_counts = false;
         self
     }
 
-    /// How values become bytes: JSON by default.
+    /// Sets the codec of the values. Default: JSON.
     pub fn codec<D: Codec>(self, codec: D) -> SessionsBuilder<T, D> {
         SessionsBuilder {
             store: self.store,
@@ -142,10 +142,10 @@ where
             lifetime: self.lifetime,
             envelope: self.envelope,
             migrations: self.migrations,
-            write_back: self.write_back,
+            persist_migrated: self.persist_migrated,
             conflicts: self.conflicts,
-            most_waiting: self.most_waiting,
-            patience: self.patience,
+            max_queued: self.max_queued,
+            queue_timeout: self.queue_timeout,
             redirect_expiry: self.redirect_expiry,
             merge: self.merge,
             owner: self.owner,
@@ -153,94 +153,92 @@ where
         }
     }
 
-    /// How long sessions live: for ever by default.
+    /// Sets the lifetime of sessions. Default: [`Lifetime::forever`].
     pub const fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Stores sessions in the envelope of grammY's `enhanceStorage` (`{"v", "__d", "e"}`), so that
-    /// grammY can read them back with its time-outs. Migrations and absolute lifetimes need it and
-    /// turn it on by themselves. Reading understands both forms in any case. It takes a codec whose data
-    /// describes itself: JSON, MessagePack and CBOR do.
+    /// Stores sessions in the envelope of grammY's `enhanceStorage` (`{"v", "__d", "e"}`), so that grammY can
+    /// read them with their timeouts. Migrations and absolute lifetimes turn it on. Both forms can always be
+    /// read. It needs a codec with self-describing data: JSON, MessagePack or CBOR.
     pub const fn envelope(mut self) -> Self {
         self.envelope = true;
         self
     }
 
-    /// The steps that bring what older programs stored up to date.
+    /// Sets the steps that migrate sessions from older programs.
     pub fn migrations(mut self, migrations: Migrations) -> Self {
         self.migrations = Some(migrations);
         self
     }
 
-    /// Saves a migrated session also if the update changes nothing else. By default it is written when
-    /// it next changes.
-    pub const fn write_back(mut self, write_back: bool) -> Self {
-        self.write_back = write_back;
+    /// Sets whether an update saves a migrated session that it does not change. Default: `false`; the session
+    /// is saved when it next changes.
+    pub const fn persist_migrated(mut self, persist: bool) -> Self {
+        self.persist_migrated = persist;
         self
     }
 
-    /// What becomes of an update that another process has overtaken. The handler is run again by
-    /// default.
-    pub const fn conflicts(mut self, conflicts: Conflicts) -> Self {
+    /// Sets how to resolve a conflict with another process. Default: the handler runs again.
+    pub const fn conflicts(mut self, conflicts: ConflictPolicy) -> Self {
         self.conflicts = conflicts;
         self
     }
 
-    /// How many updates may wait for their turn, over all keys; one more is
-    /// [`Unavailable`](ErrorKind::Unavailable). 65,536 by default.
-    pub const fn max_waiting(mut self, updates: usize) -> Self {
-        self.most_waiting = updates;
+    /// Sets the maximum number of waiting updates, over all keys. A further update fails with
+    /// [`Unavailable`](ErrorKind::Unavailable). Default: 65,536.
+    pub const fn max_queued(mut self, updates: usize) -> Self {
+        self.max_queued = updates;
         self
     }
 
-    /// How long an update waits for earlier ones of its session before it is a
-    /// [`Timeout`](ErrorKind::Timeout): five minutes by default. It ends what would otherwise be a
-    /// deadlock: two handlers that each begin an update of the other's session, say, or a handler that
-    /// awaits a task which it has spawned and which updates the same session. A shorter patience makes
-    /// such mistakes show earlier.
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    /// Sets how long an update waits for earlier updates of its session before it fails with
+    /// [`Timeout`](ErrorKind::Timeout). Default: five minutes.
+    ///
+    /// The timeout ends deadlocks: two handlers that each update the other's session, or a handler that
+    /// awaits a spawned task that updates the same session. A shorter timeout reveals such mistakes earlier.
+    pub const fn queue_timeout(mut self, timeout: Duration) -> Self {
+        self.queue_timeout = Some(timeout);
         self
     }
 
-    /// How long the redirects live that [`Sessions::move_key`] leaves behind. For ever by default: an
-    /// update that arrives under the old key after that finds a new session.
+    /// Sets the expiry of the redirects that [`Sessions::move_key`] leaves behind. Default: never. After a
+    /// redirect has expired, an update under the old key finds a new session.
     pub const fn redirect_expiry(mut self, expiry: Expiry) -> Self {
         self.redirect_expiry = expiry;
         self
     }
 
-    /// Makes one session of two, where there is one at both keys of a [`Sessions::move_key`]: the
-    /// first is the one that moves, the second the one that it meets. Without it such a move is a
-    /// [`Conflict`](ErrorKind::Conflict). It may run more than once for one move, and should come to
-    /// the same each time.
+    /// Sets how to merge two sessions, if both keys of a [`Sessions::move_key`] have one. The first argument
+    /// is the session that moves, the second the one at the new key. Without `merge`, such a move fails with
+    /// [`Conflict`](ErrorKind::Conflict). It can run more than once for one move, and must return the same
+    /// result.
     pub fn merge(mut self, merge: impl Fn(T, T) -> T + Send + Sync + 'static) -> Self {
         self.merge = Some(Arc::new(merge));
         self
     }
 
-    /// Whose session it is, by its value: keeps an index, by which
-    /// [`keys_of`](Sessions::keys_of) and [`delete_of`](Sessions::delete_of) find all sessions of a
-    /// user. Where sessions [move](Sessions::move_key), the redirects have to outlive them. Costs a further
-    /// write per write of a session. Prefix, owner and key together must fit into
-    /// one key of 512 bytes; where they do not, saving is an
-    /// [`InvalidKey`](ErrorKind::InvalidKey) error.
+    /// Sets a function that returns the owner of a session, and maintains an index of owners, with which
+    /// [`keys_by_owner`](Sessions::keys_by_owner) and [`delete_by_owner`](Sessions::delete_by_owner) find all
+    /// sessions of a user. This costs an additional write for each write of a session.
+    ///
+    /// If sessions [move](Sessions::move_key), their redirects must not expire before them. Prefix, owner and
+    /// key together must fit into one key of 512 bytes; otherwise saving fails with
+    /// [`InvalidKey`](ErrorKind::InvalidKey).
     pub fn owner(mut self, owner: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
         self.owner = Some(Arc::new(owner));
         self
     }
 
-    /// Checks it all. Nothing is read or written.
+    /// Checks the options. Nothing is read or written.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if something does not fit: migrations without a step, a prefix
-    /// that no key can begin with, a codec that cannot hold the envelope where one is needed, no storage
-    /// where the feature `memory` is off;
-    /// [`ErrorKind::Unsupported`] for a lifetime in a storage with no expiry, and for a storage with
-    /// no compare-and-swap unless [`Conflicts::LastWriteWins`] accepts that.
+    /// [`ErrorKind::InvalidConfig`] for invalid options: migrations without a step, a prefix that is not
+    /// valid in a key, a codec that cannot encode a required envelope, no storage with the feature `memory`
+    /// off. [`ErrorKind::Unsupported`] for a lifetime in a storage without expiry, and for a storage without
+    /// compare-and-swap unless the policy is [`ConflictPolicy::LastWriteWins`].
     pub fn build(self) -> Result<Sessions<T>> {
         let migrations = self.migrations.map(Migrations::checked).transpose()?;
         let store = self.store.map_or_else(default_store, Ok)?;
@@ -265,9 +263,9 @@ where
             initial: self.initial,
             initial_counts: self.initial_counts,
             content,
-            write_back: self.write_back,
+            persist_migrated: self.persist_migrated,
             conflicts: self.conflicts,
-            queue: Queue::new(store.clone(), self.most_waiting, self.patience),
+            queue: Queue::new(store.clone(), self.max_queued, self.queue_timeout),
             touches: Touches::new(),
             owner: self.owner,
             resolver: Resolver { store, redirects: self.redirect_expiry, merge },
@@ -275,12 +273,12 @@ where
     }
 }
 
-fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts) -> Result<()> {
+fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: ConflictPolicy) -> Result<()> {
     if !prefix.is_empty() {
         Key::new(prefix).map_err(|error| {
             Error::new(
                 ErrorKind::InvalidConfig,
-                format!("the prefix cannot begin a key: {}", error.message()),
+                format!("the prefix is not valid in a key: {}", error.message()),
             )
         })?;
     }
@@ -288,15 +286,15 @@ fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts)
     if *lifetime != Lifetime::forever() && !info.expiry {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the storage `{}` has no expiry: leave the lifetime out, or take another", info.name),
+            format!("the storage `{}` has no expiry: remove the lifetime, or use another storage", info.name),
         ));
     }
-    if info.versions == Versions::None && conflicts != Conflicts::LastWriteWins {
+    if info.versions == Versions::None && conflicts != ConflictPolicy::LastWriteWins {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "the storage `{}` has no compare-and-swap, so that updates of other processes may be lost: take \
-                 another, or accept that with `Conflicts::LastWriteWins`",
+                "the storage `{}` has no compare-and-swap, so updates of other processes can be lost: use another \
+                 storage, or accept that with `ConflictPolicy::LastWriteWins`",
                 info.name
             ),
         ));
@@ -304,7 +302,7 @@ fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts)
     Ok(())
 }
 
-/// The merge of two sessions as they are stored.
+/// Returns the merge function for stored sessions.
 fn merge_stored<T: Send + Sync + 'static>(
     content: Arc<Content<T>>,
     merge: MergeValues<T>,
@@ -319,7 +317,7 @@ fn merge_stored<T: Send + Sync + 'static>(
             let (value, marks) = match (moving, own) {
                 (Some(moving), Some(own)) => {
                     let marks = Marks {
-                        // Neither may outlive its own.
+                        // Neither end may be extended.
                         end: moving.marks.end.into_iter().chain(own.marks.end).min_by_key(|end| end.here),
                         surrogates: moving.marks.surrogates || own.marks.surrogates,
                     };
@@ -341,7 +339,7 @@ fn merge_stored<T: Send + Sync + 'static>(
 #[cfg(feature = "memory")]
 fn default_store() -> Result<Store> {
     tracing::warn!(
-        "sessions are kept in this process's memory and end with it; give the builder a storage to keep them"
+        "sessions are stored in this process's memory and end with it; give the builder a storage to persist them"
     );
     Ok(Store::new(larder_memory::MemoryStorage::new()))
 }
@@ -350,7 +348,7 @@ fn default_store() -> Result<Store> {
 fn default_store() -> Result<Store> {
     Err(Error::new(
         ErrorKind::InvalidConfig,
-        "there is no storage: give the builder one, or turn on the feature `memory` of larder-session",
+        "no storage: give the builder one, or turn on the feature `memory` of larder-session",
     ))
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of an update that another process has overtaken.
+//! Conflicts with updates by other processes.
 
 use std::time::Duration;
 
@@ -7,68 +7,74 @@ use larder_core::{Error, ErrorKind};
 
 use crate::queue::Nested;
 
-/// What to do when, between the read and the save of an update, another process (or another
-/// [`Sessions`](crate::Sessions) of this one) has changed the session. Updates through clones of one
-/// `Sessions` take turns and do not get in each other's way.
+/// How to resolve a conflict: another process, or another [`Sessions`](crate::Sessions) in this process, has
+/// changed the session between the read and the save of an update. Updates through clones of one `Sessions`
+/// run one after another and do not conflict.
 ///
-/// In each case nobody else's update is lost, but for `LastWriteWins`, which says so.
+/// No policy loses the other update, except `LastWriteWins`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Conflicts {
-    /// Read the session again and run the handler again, after a short pause, at most `most` times;
-    /// then it is a [`Conflict`](ErrorKind::Conflict) error. The default, with 256. What the handler
-    /// does besides changing the session it does again: where that matters, take `Fail`, or hold a
-    /// [lease](crate::Sessions::lock).
-    Rerun {
-        /// How often at most.
-        most: usize,
+pub enum ConflictPolicy {
+    /// Waits a short time, reads the session and runs the handler again, at most `max` times. Then fails with
+    /// [`Conflict`](ErrorKind::Conflict). The default, with 256.
+    ///
+    /// Side effects of the handler are repeated. If that matters, use
+    /// [`update_once`](crate::Sessions::update_once), or hold a [lease](crate::Sessions::lock).
+    Retry {
+        /// The maximum number of further runs.
+        max: usize,
     },
-    /// A [`Conflict`](ErrorKind::Conflict) error; nothing is written.
+    /// Fails with [`Conflict`](ErrorKind::Conflict); nothing is written.
     Fail,
-    /// Save over what the other has written. Its update is lost. The only policy for a storage with
-    /// no compare-and-swap.
+    /// Overwrites the other update, which is lost. The only policy for a storage without compare-and-swap.
     LastWriteWins,
 }
 
-impl Default for Conflicts {
+impl Default for ConflictPolicy {
     fn default() -> Self {
-        Self::Rerun { most: 256 }
+        Self::Retry { max: 256 }
     }
 }
 
-/// Counts the turns of one update.
-pub(crate) struct Reruns(Option<ExponentialBackoff>);
+/// The delays between the runs of one update.
+pub(crate) struct Retries(Option<ExponentialBackoff>);
 
-impl Reruns {
-    pub(crate) fn new(conflicts: Conflicts) -> Self {
-        let Conflicts::Rerun { most } = conflicts else {
+impl Retries {
+    pub(crate) fn new(conflicts: ConflictPolicy) -> Self {
+        let ConflictPolicy::Retry { max } = conflicts else {
             return Self(None);
         };
         let pauses = ExponentialBuilder::new()
             .with_jitter()
             .with_min_delay(Duration::from_millis(1))
-            // The jitter adds up to as much again.
+            // The jitter at most doubles it.
             .with_max_delay(Duration::from_millis(25))
-            .with_max_times(most);
+            .with_max_times(max);
         Self(Some(pauses.build()))
     }
 
-    /// Pauses before another turn. `nested` is what was done within the one that has failed.
+    /// For a handler that must not run again.
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Waits before the next run. `nested` contains the writes within the failed run.
     ///
     /// # Errors
     ///
-    /// `error` itself, if it is not a conflict or there are no more turns; another one if the handler has
-    /// overtaken itself.
-    pub(crate) async fn again(&mut self, error: Error, nested: &Nested) -> Result<(), Error> {
+    /// `error`, if it is not a conflict or no runs are left; another error if the handler conflicts with its
+    /// own nested update.
+    pub(crate) async fn next(&mut self, error: Error, nested: Option<&Nested>) -> Result<(), Error> {
         let (ErrorKind::Conflict, Some(pauses)) = (error.kind(), self.0.as_mut()) else {
             return Err(error);
         };
-        if nested.has_overtaken().await {
+        if let Some(nested) = nested
+            && nested.has_overtaken().await
+        {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the handler has changed the session that it was given in an update of its own, through another \
-                 `Sessions` on the same store; that one is saved, and this one is not: change the session that \
-                 the handler was given",
+                "the handler has updated its own session through another `Sessions` on the same store; the inner \
+                 update is saved, and this one is not: change the session that the handler was given",
             ));
         }
         match pauses.next() {

@@ -1,8 +1,9 @@
-//! Named values in one session, as discord.js-mvc has them.
+//! Sessions of named values, like those of discord.js-mvc.
 
 use std::{
     collections::BTreeMap,
     fmt,
+    future::ready,
     ops::{Deref, DerefMut},
     sync::Arc,
 };
@@ -12,14 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    builder::SessionsBuilder,
-    key::SessionKey,
-    outcome::Outcome,
-    session::{OpenSession, Session},
-    sessions::Sessions,
+    builder::SessionsBuilder, key::SessionKey, outcome::Outcome, session::Session, sessions::Sessions,
 };
 
-/// Sessions of named values, each of a type of its own.
+/// Sessions of named values, each with its own type.
 ///
 /// ```
 /// use larder_session::KvSessions;
@@ -28,7 +25,7 @@ use crate::{
 /// # async fn main() -> larder_session::Result<()> {
 /// let sessions = KvSessions::builder().initial("pings", 0)?.build()?;
 /// let guild = "guild:81384788765712384";
-/// sessions.update(guild, async |mut session| {
+/// sessions.try_modify(guild, |session| {
 ///     let pings: u32 = session.get("pings")?.unwrap_or_default();
 ///     session.set("pings", pings + 1)
 /// }).await?;
@@ -37,19 +34,19 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Stored as one object per session. The initial values apply to each name by itself, whenever it is
-/// absent. One with an initial value that has been deleted stays deleted: it is stored as `null`. A
-/// session with no names is not stored.
+/// Each session is stored as one object. An initial value applies whenever its name is absent. If a name with
+/// an initial value is deleted, it stays deleted: it is stored as `null`. A session without names is not
+/// stored.
 #[derive(Clone)]
 pub struct KvSessions {
     sessions: Sessions<Names>,
     initial: Arc<BTreeMap<String, Value>>,
 }
 
-/// What is stored. JSON's own map: no name is lost, whatever its value.
+/// The stored type. JSON's own map keeps every name, whatever its value.
 type Names = Map<String, Value>;
 
-/// Sets up [`KvSessions`].
+/// The builder of [`KvSessions`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct KvBuilder {
@@ -58,54 +55,54 @@ pub struct KvBuilder {
 }
 
 impl KvBuilder {
-    /// The value of `name` wherever it is absent.
+    /// Sets the value of `name` in sessions without that name.
     ///
     /// # Errors
     ///
-    /// As [`KvSession::set`].
+    /// Those of [`KvSession::set`].
     pub fn initial(mut self, name: impl Into<String>, value: impl Serialize) -> Result<Self> {
         self.initial.insert(name.into(), to_value(&value)?);
         Ok(self)
     }
 
-    /// Everything that other sessions have too: storage, prefix, lifetime, conflicts ...
+    /// Sets the options that all sessions have: storage, prefix, lifetime, conflicts ...
     pub fn with(mut self, set_up: impl FnOnce(SessionsBuilder<Names>) -> SessionsBuilder<Names>) -> Self {
         self.sessions = set_up(self.sessions);
         self
     }
 
-    /// Where the sessions are kept; see [`SessionsBuilder::storage`].
+    /// Sets the storage; see [`SessionsBuilder::storage`].
     pub fn storage(self, storage: impl Into<Store>) -> Self {
         self.with(|sessions| sessions.storage(storage))
     }
 
-    /// What every key begins with; see [`SessionsBuilder::prefix`].
+    /// Sets the prefix of all keys; see [`SessionsBuilder::prefix`].
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         self.with(|sessions| sessions.prefix(prefix))
     }
 
-    /// Checks it all.
+    /// Checks the options.
     ///
     /// # Errors
     ///
-    /// As [`SessionsBuilder::build`].
+    /// Those of [`SessionsBuilder::build`].
     pub fn build(self) -> Result<KvSessions> {
         Ok(KvSessions { sessions: self.sessions.build()?, initial: self.initial.into() })
     }
 }
 
 impl KvSessions {
-    /// Sets up sessions of named values.
+    /// Returns a builder.
     pub fn builder() -> KvBuilder {
         KvBuilder { sessions: Sessions::builder().initial_does_not_count(), initial: BTreeMap::new() }
     }
 
-    /// Runs `handler` on the session under `key` and saves what it changes; see
+    /// Runs an asynchronous `handler` on the session under `key` and saves its changes; see
     /// [`Sessions::update`].
     ///
     /// # Errors
     ///
-    /// As [`Sessions::update`].
+    /// Those of [`Sessions::update`].
     pub async fn update<O, F>(
         &self,
         key: impl Into<SessionKey>,
@@ -118,12 +115,57 @@ impl KvSessions {
         self.sessions.update(key, |session| handler(self.session(session))).await
     }
 
-    /// Opens the session under `key`, to be changed and [saved](OpenKvSession::save) by hand; see
+    /// Like [`update`](Self::update), with a handler that never runs twice; see [`Sessions::update_once`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sessions::update_once`].
+    pub async fn update_once<O, F>(
+        &self,
+        key: impl Into<SessionKey>,
+        handler: impl FnOnce(KvSession) -> F,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        F: Future<Output = O>,
+    {
+        self.sessions.update_once(key, |session| handler(self.session(session))).await
+    }
+
+    /// Changes the session under `key` with a synchronous closure, and saves it. Most closures use `?` and
+    /// need [`try_modify`](Self::try_modify).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sessions::update`].
+    pub async fn modify<R>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut change: impl FnMut(&mut KvSession) -> R,
+    ) -> Result<R> {
+        self.try_modify(key, |session| Ok(change(session))).await
+    }
+
+    /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
+    /// saved.
+    ///
+    /// # Errors
+    ///
+    /// The closure's; otherwise those of [`Sessions::update`].
+    pub async fn try_modify<R, E: From<Error>>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut change: impl FnMut(&mut KvSession) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.update(key, |mut session| ready(change(&mut session))).await
+    }
+
+    /// Reads the session under `key`. The caller changes it and [saves](OpenKvSession::save) it; see
     /// [`Sessions::open`].
     ///
     /// # Errors
     ///
-    /// As [`Sessions::open`].
+    /// Those of [`Sessions::open`].
     pub async fn open(&self, key: impl Into<SessionKey>) -> Result<OpenKvSession> {
         let open = self.sessions.open(key).await?;
         Ok(OpenKvSession(self.session(open.into_session())))
@@ -133,11 +175,11 @@ impl KvSessions {
         KvSession { session, initial: Arc::clone(&self.initial) }
     }
 
-    /// The value of `name` in the session under `key`; `None` if there is none.
+    /// Returns the value of `name` in the session under `key`, or `None` without a value.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::get`]; [`ErrorKind::Codec`] if it is no `V`.
+    /// Those of [`Sessions::get`]; [`ErrorKind::Codec`] if it is not a valid `V`.
     pub async fn get<V: DeserializeOwned>(
         &self,
         key: impl Into<SessionKey>,
@@ -151,56 +193,55 @@ impl KvSessions {
     ///
     /// # Errors
     ///
-    /// As [`KvSession::set`] and [`Sessions::update`].
+    /// Those of [`KvSession::set`] and [`Sessions::update`].
     pub async fn set(&self, key: impl Into<SessionKey>, name: &str, value: impl Serialize) -> Result<()> {
         let value = to_value(&value)?;
-        self.update(key, async |mut session| session.set(name, &value)).await
+        self.try_modify(key, |session| session.set(name, &value)).await
     }
 
-    /// Deletes `name` from the session under `key`; says whether it had a value.
+    /// Deletes `name` from the session under `key`. Returns whether it had a value.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::update`].
+    /// Those of [`Sessions::update`].
     pub async fn delete(&self, key: impl Into<SessionKey>, name: &str) -> Result<bool> {
-        self.update(key, async |mut session| Ok::<_, Error>(session.delete(name))).await
+        self.modify(key, |session| session.delete(name)).await
     }
 
-    /// All names of the session under `key`, with their values.
+    /// Returns all names of the session under `key`, with their values.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::get`].
+    /// Those of [`Sessions::get`].
     pub async fn all(&self, key: impl Into<SessionKey>) -> Result<BTreeMap<String, Value>> {
         Ok(all(&self.sessions.get(key).await?.unwrap_or_default(), &self.initial))
     }
 
-    /// The storage underneath.
+    /// Returns the storage.
     #[must_use]
     pub fn storage(&self) -> &Store {
         self.sessions.storage()
     }
 
-    /// The sessions as those of one value: to delete and list them, for their remaining time, to move
-    /// them.
+    /// Returns the sessions as [`Sessions`] of one map each: to delete, list or move them, or for their TTL.
     #[must_use]
     pub const fn sessions(&self) -> &Sessions<Map<String, Value>> {
         &self.sessions
     }
 }
 
-/// One session of named values, while it is being updated.
+/// A session of named values during an update.
 pub struct KvSession {
     session: Session<Names>,
     initial: Arc<BTreeMap<String, Value>>,
 }
 
 impl KvSession {
-    /// The value of `name`; `None` if there is none.
+    /// Returns the value of `name`, or `None` without a value.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it is no `V`.
+    /// [`ErrorKind::Codec`] if it is not a valid `V`.
     pub fn get<V: DeserializeOwned>(&self, name: &str) -> Result<Option<V>> {
         look_up(&self.session, &self.initial, name)
     }
@@ -209,18 +250,19 @@ impl KvSession {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value, or if it has an integer of more than 64 bits.
+    /// [`ErrorKind::Codec`] if JSON cannot represent the value, or if it contains an integer of more than 64
+    /// bits.
     pub fn set(&mut self, name: impl Into<String>, value: impl Serialize) -> Result<()> {
         let value = to_value(&value)?;
         self.session.insert(name.into(), value);
         Ok(())
     }
 
-    /// Deletes `name`; says whether it had a value.
+    /// Deletes `name`. Returns whether it had a value.
     pub fn delete(&mut self, name: &str) -> bool {
         let had = value(&self.session, &self.initial, name).is_some();
         if self.initial.contains_key(name) {
-            // Absent, it would have its initial value again.
+            // If it were absent, it would have its initial value again.
             self.session.insert(name.to_owned(), Value::Null);
         } else if had {
             self.session.remove(name);
@@ -228,7 +270,7 @@ impl KvSession {
         had
     }
 
-    /// All names with their values.
+    /// Returns all names with their values.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Value> {
         all(&self.session, &self.initial)
@@ -236,7 +278,12 @@ impl KvSession {
 
     /// Deletes the whole session.
     pub fn clear(&mut self) {
-        self.session.clear();
+        Session::clear(&mut self.session);
+    }
+
+    /// Abandons the update without an error: nothing of it is saved; see [`Session::discard`].
+    pub fn discard(&mut self) {
+        Session::discard(&mut self.session);
     }
 }
 
@@ -253,19 +300,25 @@ impl fmt::Debug for KvSessions {
     }
 }
 
-/// A session of named values that was opened with [`KvSessions::open`], to be saved by hand.
+/// A session of named values opened by [`KvSessions::open`], which [`save`](Self::save) saves. Dropping it
+/// with unsaved changes logs a warning.
 #[derive(Debug)]
 #[must_use = "nothing is saved without `save`"]
 pub struct OpenKvSession(KvSession);
 
 impl OpenKvSession {
-    /// Saves what has changed; see [`OpenSession::save`](crate::OpenSession::save).
+    /// Saves the changes; see [`OpenSession::save`](crate::OpenSession::save).
     ///
     /// # Errors
     ///
-    /// As [`OpenSession::save`](crate::OpenSession::save).
-    pub async fn save(self) -> Result<()> {
-        OpenSession::from_session(self.0.session).save().await
+    /// Those of [`OpenSession::save`](crate::OpenSession::save).
+    pub async fn save(mut self) -> Result<()> {
+        Session::save(&mut self.0.session).await
+    }
+
+    /// Drops the session without its changes and without a warning.
+    pub fn discard(mut self) {
+        self.0.discard();
     }
 }
 
@@ -283,7 +336,7 @@ impl DerefMut for OpenKvSession {
     }
 }
 
-/// A `null` is a name without a value.
+/// A name with `null` has no value.
 fn value<'v>(names: &'v Names, initial: &'v BTreeMap<String, Value>, name: &str) -> Option<&'v Value> {
     names.get(name).or_else(|| initial.get(name)).filter(|value| !value.is_null())
 }
@@ -295,7 +348,7 @@ fn look_up<V: DeserializeOwned>(
 ) -> Result<Option<V>> {
     let value = value(names, initial, name).map(V::deserialize).transpose();
     // serde_json's message may quote the value.
-    value.map_err(|_| Error::new(ErrorKind::Codec, "the named value is not what the type is read from"))
+    value.map_err(|_| Error::new(ErrorKind::Codec, "the named value does not match the type"))
 }
 
 fn all(names: &Names, initial: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
@@ -305,15 +358,15 @@ fn all(names: &Names, initial: &BTreeMap<String, Value>) -> BTreeMap<String, Val
     all
 }
 
-/// [`Json`] refuses NaN, which `serde_json::to_value` turns into `null`: that is a name without a value.
-/// `serde_json::to_value` refuses an integer of more than 64 bits, which would be read as a float.
+/// [`Json`] rejects NaN, which `serde_json::to_value` converts to `null`, a name without a value.
+/// `serde_json::to_value` rejects an integer of more than 64 bits, which would be read as a float.
 fn to_value(value: &impl Serialize) -> Result<Value> {
     Json.encode(value)?;
     serde_json::to_value(value).map_err(|_| {
         Error::new(
             ErrorKind::Codec,
-            "the named value cannot be kept as JSON: it has an integer of more than 64 bits, or a map whose keys \
-             are no strings; store such a number as text",
+            "the named value cannot be stored as JSON: it contains an integer of more than 64 bits (store it as \
+             text), or a map whose keys are not strings",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! A session that is read only if somebody wants it.
+//! A session that is read on first access.
 
 use std::{
     fmt,
@@ -14,24 +14,28 @@ use parking_lot::Mutex;
 
 use crate::{
     content::Marks,
-    queue::{Nesting, Turn},
+    queue::{Nesting, QueuePermit},
+    session::warn_of_loss,
     shared::Shared,
-    state::{Place, State},
+    state::{Slot, State},
 };
 
-/// A session that costs nothing unless it is touched.
+/// A session that is read on first access.
 ///
-/// The first access reads it, and all accesses share that one read, also those at the same time.
-/// Setting it first skips the read; a read that ends after that is discarded. Clones are handles on
-/// the same session. Nothing is saved without [`save`](Self::save), which
-/// [`update_lazy`](crate::Sessions::update_lazy) does when its handler is done.
+/// All accesses share one read, also concurrent ones. Setting it first skips the read; a read in progress is
+/// then discarded. Clones are handles to the same session.
 ///
-/// Where there is no key, every touch is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) error
-/// that says why, and saving does nothing.
+/// [`update_lazy`](crate::Sessions::update_lazy) saves it after the handler. A session from
+/// [`open_lazy`](crate::Sessions::open_lazy) needs a call of [`save`](Self::save): dropping the last handle
+/// with unsaved changes loses them and logs a warning. [`discard`](Self::discard) loses them without a
+/// warning.
 ///
-/// From the first read to the save, or until the last handle is dropped, other updates of the session
-/// wait. A handle that outlives its [`update_lazy`](crate::Sessions::update_lazy) (in a task that the
-/// handler has started, say) keeps nobody waiting: touching it is an error.
+/// Without a key, every access fails with [`InvalidKey`](larder_core::ErrorKind::InvalidKey) and the
+/// reason, and saving does nothing.
+///
+/// From the first read to the save, or until the last handle is dropped, other updates of the session wait. A
+/// handle that outlives its [`update_lazy`](crate::Sessions::update_lazy) (in a spawned task, for example)
+/// does not block them: using it is an error.
 pub struct LazySession<T> {
     inner: Arc<Inner<T>>,
 }
@@ -40,18 +44,22 @@ struct Inner<T> {
     shared: Arc<Shared<T>>,
     key: Result<Key>,
     nesting: Nesting,
-    /// Its update is over: what is still done to the session would not be saved.
+    /// Whether dropping unsaved changes is a mistake worth a warning.
+    warns_of_loss: AtomicBool,
+    /// The changes are not to be saved.
+    discarded: AtomicBool,
+    /// The update has ended: later changes would not be saved.
     ended: AtomicBool,
-    /// Its turn, where it was taken before the session was touched.
-    turn: Mutex<Option<Turn>>,
-    /// What somebody has assigned and nobody has looked at yet: an assignment never waits.
+    /// The permit, if it was acquired before the first access.
+    permit: Mutex<Option<QueuePermit>>,
+    /// The last assignment, until the next access applies it: an assignment never waits.
     assigned: Mutex<Option<Assigned<T>>>,
     /// Locked while the session is read, awaited or saved.
     known: tokio::sync::Mutex<Known<T>>,
 }
 
 tokio::task_local! {
-    /// The sessions whose promises this code is: they wait for it, so it cannot wait for them.
+    /// The sessions that wait for this code, because it is their promise. It must not wait for them.
     static AWAITED: Vec<usize>;
 }
 
@@ -63,7 +71,7 @@ enum Assigned<T> {
     Cleared,
 }
 
-/// What the session is, as far as anybody has asked.
+/// The state of the session.
 enum Known<T> {
     Untouched,
     Read(State<T>),
@@ -72,7 +80,7 @@ enum Known<T> {
         value: T,
         cleared: bool,
     },
-    /// Promised, and being awaited. Kept here, so that a caller who gives up the wait loses nothing.
+    /// Promised and being awaited. It is stored here, so that a caller can be dropped while it waits.
     Promised(Promise<T>, Option<State<T>>),
     /// The promise has failed.
     Failed(Error),
@@ -89,25 +97,34 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         shared: Arc<Shared<T>>,
         key: Result<Key>,
         nesting: Nesting,
-        turn: Option<Turn>,
+        permit: Option<QueuePermit>,
     ) -> Self {
         let inner = Inner {
             shared,
             key,
             nesting,
+            warns_of_loss: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            turn: Mutex::new(turn),
+            permit: Mutex::new(permit),
             assigned: Mutex::new(None),
             known: tokio::sync::Mutex::new(Known::Untouched),
         };
         Self { inner: Arc::new(inner) }
     }
 
+    /// For a caller that saves it.
+    pub(crate) fn open(shared: Arc<Shared<T>>, key: Result<Key>) -> Self {
+        let session = Self::new(shared, key, Nesting::Refused, None);
+        session.inner.warns_of_loss.store(true, Ordering::Relaxed);
+        session
+    }
+
     fn key(&self) -> Result<&Key> {
         self.inner.key.as_ref().map_err(Error::clone)
     }
 
-    /// A copy of the value; the initial one if there is no session yet.
+    /// Returns a copy of the value, or the initial value if the session does not exist.
     ///
     /// # Errors
     ///
@@ -119,8 +136,8 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         self.with(T::clone).await
     }
 
-    /// Reads it now, unless it has been touched already. That alone makes no session where there is none:
-    /// it is saved if it has changed.
+    /// Reads the session now, unless it was accessed before. In contrast to other accesses, this does not
+    /// create a session that does not exist.
     ///
     /// # Errors
     ///
@@ -133,7 +150,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         Ok(())
     }
 
-    /// What `look` sees in the value.
+    /// Calls `look` with the value and returns its result.
     ///
     /// # Errors
     ///
@@ -146,13 +163,15 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         }
     }
 
-    /// Changes the value; what `change` returns comes back.
+    /// Changes the value and returns the closure's result.
     ///
     /// # Errors
     ///
-    /// Those of [`Sessions::open`](crate::Sessions::open).
+    /// Those of [`Sessions::open`](crate::Sessions::open); [`Other`](ErrorKind::Other) after
+    /// [`discard`](Self::discard).
     pub async fn modify<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
         let mut known = self.inner.lock().await?;
+        self.inner.check_not_discarded()?;
         match self.inner.read(self.key()?, &mut known).await? {
             Access::Read(state) => Ok(change(state.value_mut())),
             Access::Blind { value, cleared } => {
@@ -162,86 +181,98 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         }
     }
 
-    /// Replaces the value. Reads nothing and waits for nothing. A session that is set before it was read
-    /// is a new one, and so is the end of an absolute lifetime.
+    /// Replaces the value, without a read and without waiting. A session that is set before it was read is a
+    /// new session: an absolute lifetime starts again.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) without a key.
     pub fn set(&self, value: T) -> Result<()> {
         self.assign(Assigned::Value(value))
     }
 
-    /// Replaces the value by what `promise` comes to, which must not depend on this session: touching it
-    /// there is an [`Unsupported`](ErrorKind::Unsupported) error. It is awaited when somebody wants the value, and
-    /// at the latest when the session is saved. Should it fail, so does that, and nothing is saved.
+    /// Replaces the value with the result of `promise`. The promise is awaited on the next access, at the
+    /// latest when the session is saved. If it fails, that access or save fails with its error, and nothing
+    /// is saved. The promise must not use this session: that fails with
+    /// [`Unsupported`](ErrorKind::Unsupported).
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) without a key.
     pub fn set_later(&self, promise: impl Future<Output = Result<T>> + Send + 'static) -> Result<()> {
         self.assign(Assigned::Promise(Box::pin(promise)))
     }
 
-    /// Deletes the session when it is saved. Until then the value is the initial one; if that is
-    /// changed, it is a new session.
+    /// Deletes the session when it is saved. Until then the value is the initial value. If it is changed
+    /// after this call, the result is saved as a new session.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) without a key.
     pub fn clear(&self) -> Result<()> {
         self.assign(Assigned::Cleared)
     }
 
-    /// The update is over: gives up its turn, whoever still has a handle.
+    /// Abandons the changes: neither [`save`](Self::save) nor the end of the update saves anything. Changing
+    /// the session after this is an error.
+    pub fn discard(&self) {
+        self.inner.discarded.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the update and releases its permit, even if handles remain.
     pub(crate) fn end(&self) {
         self.inner.ended.store(true, Ordering::SeqCst);
-        // Where it is locked, whoever has locked it finds out when that is done.
+        // If it is locked, the task that has locked it checks `ended` afterwards.
         if let Ok(mut known) = self.inner.known.try_lock() {
             *known = Known::Untouched;
         }
-        self.inner.turn.lock().take();
+        self.inner.permit.lock().take();
     }
 
     fn assign(&self, assigned: Assigned<T>) -> Result<()> {
         self.key()?;
         self.inner.check_not_ended()?;
+        self.inner.check_not_discarded()?;
         *self.inner.assigned.lock() = Some(assigned);
         Ok(())
     }
 
-    /// Whether it has been read, set or cleared.
+    /// Returns whether the session has been read, set or cleared.
     #[must_use]
     pub fn is_touched(&self) -> bool {
         self.inner.assigned.lock().is_some()
-            // Where it is locked, somebody is touching it.
+            // If it is locked, it is being accessed.
             || !self.inner.known.try_lock().is_ok_and(|known| matches!(*known, Known::Untouched))
     }
 
-    /// Saves what has changed. Untouched, it does nothing. Waits for reads that are under way.
+    /// Saves the changes. Does nothing if the session was not accessed. Waits for reads in progress.
     ///
     /// # Errors
     ///
-    /// Those of [`OpenSession::save`](crate::OpenSession::save); the promise's. After an error that is
-    /// retryable it can be tried again.
+    /// Those of [`OpenSession::save`](crate::OpenSession::save); the promise's. After a retryable error,
+    /// `save` can be called again.
     pub async fn save(&self) -> Result<()> {
         let mut known = self.inner.lock().await?;
+        // If this fails, or is dropped, the caller knows that the changes are not saved.
+        let warns = self.inner.warns_of_loss.swap(false, Ordering::Relaxed);
         self.inner.save(&mut known).await?;
-        // With the state goes its turn, so that the next update goes on.
+        self.inner.warns_of_loss.store(warns, Ordering::Relaxed);
+        // Dropping the state releases its permit for the next update.
         *known = Known::Untouched;
-        self.inner.turn.lock().take();
+        self.inner.permit.lock().take();
         Ok(())
     }
 
-    /// Saves it, but keeps its turn and what was read, for [`again`](Self::again).
+    /// Saves it, but keeps its permit and its state, for [`again`](Self::again).
     pub(crate) async fn save_for_now(&self) -> Result<()> {
         self.inner.save(&mut *self.inner.lock().await?).await
     }
 
-    /// For another run of the handler: the session as it was read, or, if another process has changed
-    /// it, as it is now.
+    /// Prepares the next run of the handler: restores the session as it was read or, if another process has
+    /// changed it, reads it again.
     pub(crate) async fn again(&self, changed: bool) -> Result<()> {
         let mut known = self.inner.lock().await?;
+        self.inner.discarded.store(false, Ordering::SeqCst);
         *known = match std::mem::replace(&mut *known, Known::Untouched) {
             Known::Read(state) if changed => Known::Read(state.reload().await?),
             Known::Read(mut state) => {
@@ -253,7 +284,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         Ok(())
     }
 
-    /// Undoes what has been saved of a session that was read, if nobody has changed it since.
+    /// Undoes an earlier save of a session that was read, unless another process has changed it since.
     pub(crate) async fn undo(&self) -> Result<()> {
         match &mut *self.inner.lock().await? {
             Known::Read(state) => state.undo().await,
@@ -262,7 +293,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     }
 }
 
-/// A session that is known.
+/// The value of a session after the first access.
 enum Access<'k, T> {
     Read(&'k mut State<T>),
     Blind { value: &'k mut T, cleared: &'k mut bool },
@@ -277,7 +308,7 @@ impl<T> Inner<T> {
         if AWAITED.try_with(|awaited| awaited.contains(&self.address())).unwrap_or(false) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the session waits for this promise, which therefore cannot wait for the session",
+                "the promise of a lazy session uses that session, which waits for the promise",
             ));
         }
         let known = self.known.lock().await;
@@ -289,21 +320,41 @@ impl<T> Inner<T> {
         if self.ended.load(Ordering::SeqCst) {
             return Err(Error::new(
                 ErrorKind::Other,
-                "the update is over (the handler has kept its session beyond its end, in a task that it started, \
-                 say); nothing was saved of this",
+                "the update of this session has ended (the handler moved the session into a spawned task, for \
+                 example); this change is not saved",
             ));
         }
         Ok(())
     }
 
-    /// Makes the session known: by what was assigned, or by reading it.
+    fn check_not_discarded(&self) -> Result<()> {
+        if self.discarded.load(Ordering::SeqCst) {
+            return Err(Error::new(
+                ErrorKind::Other,
+                "the session was discarded, so this change would not be saved; open it again to change it",
+            ));
+        }
+        Ok(())
+    }
+
+    fn has_changed(&mut self) -> bool {
+        !*self.discarded.get_mut()
+            && (self.assigned.get_mut().is_some()
+                || match self.known.get_mut() {
+                    Known::Read(state) => state.has_changed(),
+                    Known::Blind { .. } | Known::Promised(..) => true,
+                    Known::Untouched | Known::Failed(_) => false,
+                })
+    }
+
+    /// Applies the last assignment, or reads the session.
     async fn read<'k>(&self, key: &Key, known: &'k mut Known<T>) -> Result<Access<'k, T>> {
         self.take_assigned(known).await?;
         while matches!(known, Known::Untouched) {
-            let state = State::load(&self.shared, self.turn(key).await?, self.nesting.clone()).await?;
-            // Its turn goes with it.
+            let state = State::load(&self.shared, self.permit(key).await?, self.nesting.clone()).await?;
+            // Dropping the state releases its permit.
             self.check_not_ended()?;
-            // Assigned meanwhile: what was read is discarded, and its turn given up.
+            // Assigned in the meantime: this discards the value that was read, and its permit.
             if self.assigned.lock().is_none() {
                 *known = Known::Read(state);
             }
@@ -314,18 +365,18 @@ impl<T> Inner<T> {
             Known::Blind { value, cleared } => Ok(Access::Blind { value, cleared }),
             Known::Failed(error) => Err(error.clone()),
             Known::Untouched | Known::Promised(..) => {
-                Err(Error::new(ErrorKind::Other, "the session is still not known"))
+                Err(Error::new(ErrorKind::Other, "the lazy session has no value"))
             }
         }
     }
 
-    /// Applies what was assigned since the last look, promises awaited.
+    /// Applies the assignments since the last access, and awaits promises.
     async fn take_assigned(&self, known: &mut Known<T>) -> Result<()> {
         loop {
-            // Out of the lock first, which must not be held over the wait for a promise.
+            // Release the lock before a promise is awaited.
             let assigned = self.assigned.lock().take();
             if let Some(assigned) = assigned {
-                // An earlier promise is no longer wanted.
+                // The new assignment replaces an earlier promise.
                 let state = match std::mem::replace(known, Known::Untouched) {
                     Known::Read(state) | Known::Promised(_, Some(state)) => Some(state),
                     _ => None,
@@ -354,7 +405,7 @@ impl<T> Inner<T> {
         }
     }
 
-    /// The session with another value, or cleared.
+    /// Returns the session with another value, or cleared.
     fn replaced(&self, state: Option<State<T>>, value: Option<T>) -> Known<T> {
         match (state, value) {
             (Some(mut state), value) => {
@@ -373,49 +424,64 @@ impl<T> Inner<T> {
         let Ok(key) = &self.key else {
             return Ok(());
         };
+        if self.discarded.load(Ordering::SeqCst) {
+            self.assigned.lock().take();
+            return match known {
+                Known::Read(state) => state.undo().await,
+                _ => Ok(()),
+            };
+        }
         self.take_assigned(known).await?;
         match known {
             Known::Untouched | Known::Promised(..) | Known::Failed(_) => Ok(()),
             Known::Read(state) => state.save().await,
             Known::Blind { value, cleared } => {
-                let turn = self.turn(key).await?;
+                let permit = self.permit(key).await?;
                 let saved = self.overwrite(key, (!*cleared).then_some(&*value)).await;
-                *self.turn.lock() = Some(turn);
+                *self.permit.lock() = Some(permit);
                 saved
             }
         }
     }
 
-    async fn turn(&self, key: &Key) -> Result<Turn> {
-        let taken = self.turn.lock().take();
+    async fn permit(&self, key: &Key) -> Result<QueuePermit> {
+        let taken = self.permit.lock().take();
         match taken {
-            Some(turn) => Ok(turn),
+            Some(permit) => Ok(permit),
             None => self.shared.queue.enter(key, &self.nesting).await,
         }
     }
 
-    /// Writes or deletes what nobody has read.
+    /// Writes or deletes a session that was not read.
     async fn overwrite(&self, key: &Key, value: Option<&T>) -> Result<()> {
         let shared = &self.shared;
-        let mut place = Place::unknown(key.clone());
+        let mut slot = Slot::unknown(key.clone());
         let mut stored = None;
         if let Some(value) = value {
             let bare = shared.content.format.encode_bare(value);
             let encoded = bare.and_then(|bare| shared.content.encode(value, bare, Marks::default()));
             stored = encoded.map_err(|error| shared.store().name_entry(error, key))?;
             if let (Some(owner), Some((_, expiry))) = (shared.owner_of(value), &stored) {
-                // The index names the key where the session is.
-                place.look(shared).await?;
-                shared.note_owner(Some(&owner), &place.key, *expiry).await?;
+                // The index contains the session's current key.
+                slot.look(shared).await?;
+                shared.note_owner(Some(&owner), &slot.key, *expiry).await?;
             }
         }
         if stored.is_none() {
-            // A delete has to know where the session is. A write finds out if it is not here.
-            place.look(shared).await?;
+            // A delete needs the session's current key. A write fails on a redirect and then follows it.
+            slot.look(shared).await?;
         }
-        place.overwrite(shared, stored).await?;
-        shared.note_use(&place.key);
+        slot.overwrite(shared, stored).await?;
+        shared.note_use(&slot.key);
         Ok(())
+    }
+}
+
+impl<T> Drop for Inner<T> {
+    fn drop(&mut self) {
+        if *self.warns_of_loss.get_mut() && self.has_changed() {
+            warn_of_loss();
+        }
     }
 }
 

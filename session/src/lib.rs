@@ -35,7 +35,7 @@ pub use larder_core::{
 
 pub use crate::{
     builder::SessionsBuilder,
-    conflicts::Conflicts,
+    conflicts::ConflictPolicy,
     key::{IntoSessionKey, SessionKey},
     kv::{KvBuilder, KvSession, KvSessions, OpenKvSession},
     lazy::LazySession,

@@ -1,4 +1,4 @@
-//! Looking through all sessions.
+//! Listings of all sessions.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// The keys of all sessions, without the prefix, in no order. The redirects of moved sessions are left
-    /// out, so the values are read too, in constant memory. A store may list a key twice where its
-    /// [`lists_once`](larder_core::Info::lists_once) says so.
+    /// Lists the keys of all sessions, without the prefix, in no order. Redirects of moved sessions are
+    /// skipped, so the values are read too, in constant memory. A store can list a key twice unless it
+    /// [`lists_once`](larder_core::Info::lists_once).
     ///
-    /// A prefix that another begins with (`chat` and `chat-old:`) has the other's too: end prefixes with
-    /// a character that no key begins with.
+    /// If one prefix starts with another (`chat-old:` and `chat`), the shorter one lists both: end prefixes
+    /// with a character that no key starts with.
     ///
     /// # Errors
     ///
@@ -32,13 +32,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.entries().try_filter_map(key).boxed()
     }
 
-    /// All sessions with their keys; otherwise as [`keys`](Self::keys). One that cannot be read is an
-    /// `Err` in the stream, which goes on after it.
+    /// Lists all sessions with their keys; otherwise like [`keys`](Self::keys). An unreadable session is an
+    /// `Err` in the stream, which continues after it.
     ///
     /// # Errors
     ///
     /// In the stream, those of [`Store::entries`](larder_core::Store::entries), and
-    /// [`Codec`](larder_core::ErrorKind::Codec) for a session that is no `T`.
+    /// [`Codec`](larder_core::ErrorKind::Codec) for a session that is not a valid `T`.
     pub fn all(&self) -> BoxStream<'static, Result<(String, T)>> {
         let shared = Arc::clone(&self.shared);
         let session = move |(key, value, left): (Key, Bytes, Expiry)| {
@@ -52,8 +52,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.entries().try_filter_map(session).boxed()
     }
 
-    /// Deletes everything under the prefix, redirects included; says how many entries there were. With
-    /// no prefix that is everything in the storage.
+    /// Deletes all entries under the prefix, including redirects. Returns their number. Without a prefix,
+    /// deletes everything in the storage.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.storage().clear(&self.shared.prefix).await
     }
 
-    /// The storage's keys of all sessions, what is stored, and how long it lives.
+    /// Lists the storage keys of all sessions, with their values and expiries.
     fn entries(&self) -> BoxStream<'static, Result<(Key, Bytes, Expiry)>> {
         let store = self.storage().clone();
         let entries = store.entries(&self.shared.prefix);
@@ -80,7 +80,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// The session in an entry, the key that it belongs to, and how long it lives.
+/// Returns the session in an entry, its key, and its expiry.
 async fn session_of(store: &Store, key: Key, record: Record) -> Result<Option<(Key, Bytes, Expiry)>> {
     if key.as_str().starts_with(RESERVED) {
         return Ok(None);
@@ -90,7 +90,7 @@ async fn session_of(store: &Store, key: Key, record: Record) -> Result<Option<(K
         None => return Ok(Some((key, record.value, record.expiry.unwrap_or_default()))),
         Some(Marker::Moving { to, id, trip, data: Some(data), .. }) => {
             let to = marked_key(&to)?;
-            // Where it has arrived it is listed there.
+            // After its arrival it is listed there.
             let place = if to == key {
                 Some(to)
             } else {
@@ -98,7 +98,7 @@ async fn session_of(store: &Store, key: Key, record: Record) -> Result<Option<(K
             };
             (place, data)
         }
-        // Until the other has arrived, it is a session of its own.
+        // Until the other session has arrived, this one is separate.
         Some(Marker::Incoming { own: Some(own), .. }) => (Some(key), own),
         Some(_) => return Ok(None),
     };
@@ -108,8 +108,8 @@ async fn session_of(store: &Store, key: Key, record: Record) -> Result<Option<(K
     }
 }
 
-/// To which key a session belongs that has departed from `key`, where this marker was read; `None` if it
-/// has arrived.
+/// Returns the key of a session that has departed from `key`, whose marker was read there. `None` if it has
+/// arrived.
 async fn departed(
     store: &Store,
     key: Key,
@@ -122,7 +122,7 @@ async fn departed(
     Ok(match there {
         Some(Marker::Moving { trip: arrived, .. }) if arrived == trip => None,
         Some(Marker::Incoming { id: expected, own: None, .. }) if expected == id => Some(to),
-        // Two sessions until they have met, or it will be turned back. If it is still there.
+        // Two sessions until they are merged, or the move will be reverted. Check that it is still there.
         _ => {
             let now = store.read(&key).await?.map(|record| record.value);
             (now.as_ref() == Some(marker)).then_some(key)

@@ -9,37 +9,37 @@ use futures_util::{
 use larder_core::{Error, ErrorKind, Key, Result};
 
 use crate::{
-    conflicts::{Conflicts, Reruns},
+    conflicts::{ConflictPolicy, Retries},
     key::SessionKey,
     lazy::LazySession,
     outcome::Outcome,
-    queue::{Identity, Nesting, Queue, Turn},
-    session::{Lent, OpenSession, Session},
-    sessions::Sessions,
+    queue::{Identity, Nesting, Queue, QueuePermit},
+    session::{HandlerState, Session},
+    sessions::{Sessions, once},
     state::State,
 };
 
-/// One of the sessions of a [`Multi`]: its name, for errors, and the sessions it is one of, which have
-/// a type, a storage, a prefix and a lifetime of their own.
+/// One of the sessions of a [`Multi`]: a name for error messages, and [`Sessions`] with their own type,
+/// storage, prefix and lifetime.
 ///
-/// A strict one is read before the handler runs and given to it as a [`Session`]; a lazy one is read
-/// if it is touched and given as a [`LazySession`].
+/// A strict fragment is read before the handler runs, which gets a [`Session`]. A lazy fragment is read on
+/// first access; the handler gets a [`LazySession`].
 #[derive(Debug)]
 pub struct Fragment<F> {
     name: &'static str,
     sessions: F,
 }
 
-/// A fragment that is read in any case.
+/// A fragment that is always read.
 #[derive(Debug)]
 pub struct Strict<T>(Sessions<T>);
 
-/// A fragment that is read if it is touched.
+/// A fragment that is read on first access.
 #[derive(Debug)]
 pub struct Lazy<T>(Sessions<T>);
 
 impl<T> Fragment<Strict<T>> {
-    /// A fragment that is read before the handler runs.
+    /// Returns a fragment that is read before the handler runs.
     #[must_use]
     pub const fn strict(name: &'static str, sessions: Sessions<T>) -> Self {
         Self { name, sessions: Strict(sessions) }
@@ -47,15 +47,15 @@ impl<T> Fragment<Strict<T>> {
 }
 
 impl<T> Fragment<Lazy<T>> {
-    /// A fragment that is read if the handler touches it.
+    /// Returns a fragment that is read if the handler accesses it.
     #[must_use]
     pub const fn lazy(name: &'static str, sessions: Sessions<T>) -> Self {
         Self { name, sessions: Lazy(sessions) }
     }
 }
 
-/// Several sessions, of different kinds and perhaps in different storages, in one update: a tuple of
-/// two to eight [`Fragment`]s.
+/// Several sessions in one update, of different kinds and possibly in different storages: a tuple of two to
+/// eight [`Fragment`]s.
 ///
 /// ```
 /// use larder_session::{Fragment, Multi, Sessions};
@@ -81,31 +81,104 @@ pub struct Multi<F> {
 }
 
 impl<F: Fragments> Multi<F> {
-    /// Sessions of these fragments.
+    /// Returns sessions with these fragments.
     pub const fn new(fragments: F) -> Self {
         Self { fragments }
     }
 
-    /// Runs `handler` on the sessions under `keys`, one key per fragment, and saves what it changes.
-    /// The reads go in parallel, and so do the writes.
+    /// Runs `handler` on the sessions under `keys`, one key per fragment, and saves its changes. Reads run in
+    /// parallel, and so do writes.
     ///
-    /// As with [`Sessions::update`], nothing is written if the handler fails, and it is run again
-    /// if another process has changed one of the sessions meanwhile (as the first fragment's
-    /// [`Conflicts`](crate::Conflicts) say). Fragments that were read and of which the first run has been
-    /// saved by then begin from what they were before it, so that nothing is counted twice; should the
-    /// update fail in the end, they are put back. That takes a storage that answers, and nobody who has
-    /// built on the first run meanwhile: the fragments are not saved in one transaction.
+    /// As with [`Sessions::update`], nothing is written if the handler fails, and it runs again if another
+    /// process has changed one of the sessions (depending on the [`ConflictPolicy`](crate::ConflictPolicy) of
+    /// the first fragment).
     ///
-    /// Turns are taken for all fragments before the handler runs, in an order that rules out
-    /// deadlocks, so a lazy fragment also waits for other updates of its key. A session that has moved is
-    /// only guarded by compare-and-swap.
+    /// The fragments are not saved in one transaction. If a conflict occurs after some fragments were saved,
+    /// they start the next run with their values from before the first one, so that changes are not applied
+    /// twice. If the update fails in the end, they are restored. Other processes can see such a value in the
+    /// meantime, and restoring needs a storage that works, and sessions that have not changed since.
+    ///
+    /// The update waits for earlier updates of all fragments, including lazy ones, in an order that avoids
+    /// deadlocks. A session that has moved is protected only by compare-and-swap.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::update`]; the message names the fragment.
+    /// Those of [`Sessions::update`]; the message names the fragment.
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if two fragments are the same session.
     pub async fn update<O, H>(
         &self,
+        keys: impl Keys<F>,
+        handler: impl FnMut(F::Given) -> H,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        H: Future<Output = O>,
+    {
+        self.update_with(Retries::new(self.fragments.conflicts()), keys, handler).await
+    }
+
+    /// Like [`update`](Self::update), with a handler that never runs twice; see [`Sessions::update_once`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update) and [`Sessions::update_once`].
+    pub async fn update_once<O, H>(
+        &self,
+        keys: impl Keys<F>,
+        handler: impl FnOnce(F::Given) -> H,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        H: Future<Output = O>,
+    {
+        self.update_with(Retries::none(), keys, once(handler)).await
+    }
+
+    /// Changes the sessions with a synchronous closure, and saves them. The closure takes a tuple: `&mut T`
+    /// for a strict fragment, `&LazySession<T>` for a lazy one.
+    ///
+    /// ```
+    /// use larder_session::{Fragment, Multi, Sessions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// let wallets: Sessions<i64> = Sessions::builder().prefix("wallet:").build()?;
+    /// let banks: Sessions<i64> = Sessions::builder().prefix("bank:").build()?;
+    /// let both = Multi::new((Fragment::strict("wallet", wallets), Fragment::strict("bank", banks.clone())));
+    ///
+    /// both.modify((7, 7), |(wallet, bank)| {
+    ///     *wallet -= 10;
+    ///     *bank += 10;
+    /// }).await?;
+    /// assert_eq!(banks.get(7).await?, Some(10));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn modify<R>(&self, keys: impl Keys<F>, mut change: impl FnMut(F::Refs<'_>) -> R) -> Result<R> {
+        self.try_modify(keys, |values| Ok(change(values))).await
+    }
+
+    /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
+    /// saved.
+    ///
+    /// # Errors
+    ///
+    /// The closure's; otherwise those of [`update`](Self::update).
+    pub async fn try_modify<R, E: From<Error>>(
+        &self,
+        keys: impl Keys<F>,
+        mut change: impl FnMut(F::Refs<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.update(keys, |mut given| ready(change(F::refs(&mut given)))).await
+    }
+
+    async fn update_with<O, H>(
+        &self,
+        mut retries: Retries,
         keys: impl Keys<F>,
         mut handler: impl FnMut(F::Given) -> H,
     ) -> Result<O::Value, O::Error>
@@ -115,10 +188,9 @@ impl<F: Fragments> Multi<F> {
     {
         let keys = keys.into_keys();
         let claims = self.fragments.claims(&keys)?;
-        let turns = take_turns(&claims).await?;
-        let mut open = self.fragments.open(&keys, turns).await?;
+        let permits = acquire_permits(&claims).await?;
+        let mut open = self.fragments.open(&keys, permits).await?;
         check_distinct(F::identities(&open)?)?;
-        let mut reruns = Reruns::new(self.fragments.conflicts());
         loop {
             let handled = handler(F::give(&open)?);
             let (outcome, nested) = Queue::holding(claims.iter().flatten(), handled).await;
@@ -132,13 +204,13 @@ impl<F: Fragments> Multi<F> {
             let saved = self.fragments.save(&mut open).await;
             let changed: Vec<_> = saved.iter().map(Result::is_err).collect();
             let errors = saved.into_iter().filter_map(Result::err);
-            // One that is no conflict counts more: there is no other turn.
+            // Other errors take precedence: they end the update.
             let Some(error) = errors.min_by_key(|error| error.kind() == ErrorKind::Conflict) else {
                 return Ok(value);
             };
-            if let Err(error) = reruns.again(error, &nested).await {
+            if let Err(error) = retries.next(error, Some(&nested)).await {
                 self.fragments.undo(open).await;
-                // Others may have seen what was saved and put back.
+                // Others may have read the values that were saved and restored.
                 let partly = changed.contains(&false);
                 return Err(if partly { error.partly_applied() } else { error }.into());
             }
@@ -146,59 +218,59 @@ impl<F: Fragments> Multi<F> {
         }
     }
 
-    /// Deletes the session of each fragment; says how many there were.
+    /// Deletes the session of each fragment. Returns how many existed.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::delete`]; the message names the fragment.
+    /// Those of [`Sessions::delete`]; the message names the fragment.
     pub async fn delete(&self, keys: impl Keys<F>) -> Result<u64> {
         self.fragments.delete(&keys.into_keys()).await
     }
 }
 
-/// A session, or a tuple of them, that can be cleared.
+/// The tuple of sessions that the handler of a [`Multi`] takes, to clear them all at once.
+///
+/// ```
+/// use larder_session::{Clear, Fragment, Multi, Sessions};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder_session::Result<()> {
+/// # let users: Sessions<u32> = Sessions::builder().prefix("user:").build()?;
+/// # let chats: Sessions<u32> = Sessions::builder().prefix("chat:").build()?;
+/// # let multi = Multi::new((Fragment::strict("user", users), Fragment::lazy("chat", chats)));
+/// multi.update((7, 42), async |mut both| both.clear()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a session or a tuple of sessions",
     label = "expected the sessions that `Multi::update` passes to its handler"
 )]
 pub trait Clear {
-    /// Each is deleted when the update is saved.
+    /// Deletes each session when the update is saved; see [`Session::clear`].
     fn clear(&mut self);
 }
 
-impl<T> Clear for Session<T> {
-    fn clear(&mut self) {
-        Self::clear(self);
-    }
-}
-
-impl<T: Send + Sync + 'static> Clear for LazySession<T> {
-    fn clear(&mut self) {
-        // Without a key there is nothing to clear.
-        let _ = Self::clear(self);
-    }
-}
-
-/// What has to be locked for a fragment: none without a key.
+/// The lock of a fragment; `None` without a key.
 pub(crate) type Claim = Option<(Arc<Queue>, Key)>;
 
-async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
+async fn acquire_permits(claims: &[Claim]) -> Result<Vec<Option<QueuePermit>>> {
     let mut order: Vec<_> = (0..claims.len()).filter(|&index| claims[index].is_some()).collect();
     let by = |index: usize| claims[index].as_ref().map(|(queue, key)| queue.identity(key));
     order.sort_by_key(|&index| by(index));
     if order.windows(2).any(|pair| by(pair[0]) == by(pair[1])) {
         return Err(one_session());
     }
-    let mut turns: Vec<_> = claims.iter().map(|_| None).collect();
+    let mut permits: Vec<_> = claims.iter().map(|_| None).collect();
     for index in order {
         if let Some((queue, key)) = &claims[index] {
-            turns[index] = Some(queue.enter(key, &Nesting::Refused).await?);
+            permits[index] = Some(queue.enter(key, &Nesting::Refused).await?);
         }
     }
-    Ok(turns)
+    Ok(permits)
 }
 
-/// Two keys may have become one session by a move.
+/// Checks for two keys that have become one session by a move.
 fn check_distinct(mut identities: Vec<Identity>) -> Result<()> {
     identities.sort();
     if identities.windows(2).any(|pair| pair[0] == pair[1]) { Err(one_session()) } else { Ok(()) }
@@ -207,7 +279,7 @@ fn check_distinct(mut identities: Vec<Identity>) -> Result<()> {
 fn one_session() -> Error {
     Error::new(
         ErrorKind::InvalidConfig,
-        "two fragments are one and the same session; give each its own prefix or key",
+        "two fragments are the same session; give each its own prefix or key",
     )
 }
 
@@ -215,14 +287,14 @@ fn named(name: &str, error: Error) -> Error {
     error.context(format_args!("fragment `{name}`"))
 }
 
-/// The keys for a tuple of fragments: a tuple of as many.
+/// The keys for a tuple of fragments: a tuple of the same length.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not have one key for each fragment of this `Multi`",
     label = "expected a tuple with as many keys as there are fragments",
     note = "pass the keys in the order of the fragments: `multi.update((user_id, chat_id), ...)`"
 )]
 pub trait Keys<F> {
-    /// In the order of the fragments.
+    /// Returns the keys in the order of the fragments.
     fn into_keys(self) -> Vec<SessionKey>;
 }
 
@@ -235,23 +307,44 @@ pub trait Keys<F> {
 pub trait Fragments: sealed::Fragments {}
 
 mod sealed {
-    use super::{BoxFuture, Claim, Identity, Result, SessionKey, Turn};
-    use crate::conflicts::Conflicts;
+    use super::{BoxFuture, Claim, Identity, LazySession, QueuePermit, Result, Session, SessionKey};
+    use crate::conflicts::ConflictPolicy;
+
+    /// A session that a handler is given. Not public: the method would hide one of `T`.
+    pub trait Clearable {
+        fn clear_it(&mut self);
+    }
+
+    impl<T> Clearable for Session<T> {
+        fn clear_it(&mut self) {
+            Self::clear(self);
+        }
+    }
+
+    impl<T: Send + Sync + 'static> Clearable for LazySession<T> {
+        fn clear_it(&mut self) {
+            // Without a key there is nothing to clear.
+            let _ = Self::clear(self);
+        }
+    }
 
     pub trait Fragments: Send + Sync {
-        /// What the handler gets.
+        /// The argument of a handler.
         type Given;
-        /// Between the read and the save.
+        /// The argument of a closure of `modify`.
+        type Refs<'a>;
+        /// The sessions between read and save.
         type Open: Send;
 
         fn claims(&self, keys: &[SessionKey]) -> Result<Vec<Claim>>;
-        fn conflicts(&self) -> Conflicts;
+        fn conflicts(&self) -> ConflictPolicy;
         fn open<'a>(
             &'a self,
             keys: &'a [SessionKey],
-            turns: Vec<Option<Turn>>,
+            permits: Vec<Option<QueuePermit>>,
         ) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
+        fn refs(given: &mut Self::Given) -> Self::Refs<'_>;
         fn identities(open: &Self::Open) -> Result<Vec<Identity>>;
         fn save<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, Vec<Result<()>>>;
         fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()>;
@@ -262,13 +355,19 @@ mod sealed {
     /// A fragment, strict or lazy.
     pub trait Part: Send + Sync {
         type Given;
+        type Ref<'a>;
         type Open: Send;
 
         fn claim(&self, key: &SessionKey) -> Result<Claim>;
-        fn conflicts(&self) -> Conflicts;
-        fn open<'a>(&'a self, key: &'a SessionKey, turn: Option<Turn>) -> BoxFuture<'a, Result<Self::Open>>;
+        fn conflicts(&self) -> ConflictPolicy;
+        fn open<'a>(
+            &'a self,
+            key: &'a SessionKey,
+            permit: Option<QueuePermit>,
+        ) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
-        /// Which session it is among all, where that is known.
+        fn lend(given: &mut Self::Given) -> Self::Ref<'_>;
+        /// Identifies the session, if it is known.
         fn identity(open: &Self::Open) -> Result<Option<Identity>>;
         fn save(open: &mut Self::Open) -> BoxFuture<'_, Result<()>>;
         fn undo<'a>(open: Self::Open) -> BoxFuture<'a, Result<()>>
@@ -283,46 +382,55 @@ mod sealed {
 
 impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
     type Given = Session<T>;
-    type Open = Lent<T>;
+    type Ref<'a> = &'a mut T;
+    type Open = HandlerState<T>;
 
     fn claim(&self, key: &SessionKey) -> Result<Claim> {
         Ok(Some((Arc::clone(&self.0.shared.queue), self.0.key(key)?)))
     }
 
-    fn conflicts(&self) -> Conflicts {
+    fn conflicts(&self) -> ConflictPolicy {
         self.0.shared.conflicts
     }
 
-    fn open<'a>(&'a self, key: &'a SessionKey, turn: Option<Turn>) -> BoxFuture<'a, Result<Lent<T>>> {
+    fn open<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        permit: Option<QueuePermit>,
+    ) -> BoxFuture<'a, Result<HandlerState<T>>> {
         Box::pin(async move {
-            let turn = match turn {
-                Some(turn) => turn,
+            let permit = match permit {
+                Some(permit) => permit,
                 None => self.0.shared.queue.enter(&self.0.key(key)?, &Nesting::Refused).await?,
             };
-            Ok(Lent::new(State::load(&self.0.shared, turn, Nesting::own()).await?))
+            Ok(HandlerState::new(State::load(&self.0.shared, permit, Nesting::own()).await?))
         })
     }
 
-    fn give(open: &Lent<T>) -> Result<Session<T>> {
-        open.lend()
+    fn give(open: &HandlerState<T>) -> Result<Session<T>> {
+        open.session()
     }
 
-    fn identity(open: &Lent<T>) -> Result<Option<Identity>> {
-        Ok(Some(open.lend()?.identity()))
+    fn lend(given: &mut Session<T>) -> &mut T {
+        given
     }
 
-    fn undo<'a>(open: Lent<T>) -> BoxFuture<'a, Result<()>>
+    fn identity(open: &HandlerState<T>) -> Result<Option<Identity>> {
+        Ok(Some(Session::identity(&open.session()?)))
+    }
+
+    fn undo<'a>(open: HandlerState<T>) -> BoxFuture<'a, Result<()>>
     where
         Self: 'a,
     {
         Box::pin(async move { open.into_state()?.undo().await })
     }
 
-    fn save(open: &mut Lent<T>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { OpenSession::from_session(open.lend()?).save().await })
+    fn save(open: &mut HandlerState<T>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Session::save(&mut open.session()?).await })
     }
 
-    fn again<'a>(open: Lent<T>, changed: bool) -> BoxFuture<'a, Result<Lent<T>>>
+    fn again<'a>(open: HandlerState<T>, changed: bool) -> BoxFuture<'a, Result<HandlerState<T>>>
     where
         Self: 'a,
     {
@@ -333,7 +441,7 @@ impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
             } else {
                 state.restart().await?;
             }
-            Ok(Lent::new(state))
+            Ok(HandlerState::new(state))
         })
     }
 
@@ -344,24 +452,33 @@ impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
 
 impl<T: Send + Sync + 'static> sealed::Part for Lazy<T> {
     type Given = LazySession<T>;
+    type Ref<'a> = &'a LazySession<T>;
     type Open = LazySession<T>;
 
     fn claim(&self, key: &SessionKey) -> Result<Claim> {
-        // Without a key only touching it is an error.
+        // A missing key is an error only on access.
         Ok(self.0.key(key).ok().map(|key| (Arc::clone(&self.0.shared.queue), key)))
     }
 
-    fn conflicts(&self) -> Conflicts {
+    fn conflicts(&self) -> ConflictPolicy {
         self.0.shared.conflicts
     }
 
-    fn open<'a>(&'a self, key: &'a SessionKey, turn: Option<Turn>) -> BoxFuture<'a, Result<LazySession<T>>> {
-        let session = LazySession::new(Arc::clone(&self.0.shared), self.0.key(key), Nesting::own(), turn);
+    fn open<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        permit: Option<QueuePermit>,
+    ) -> BoxFuture<'a, Result<LazySession<T>>> {
+        let session = LazySession::new(Arc::clone(&self.0.shared), self.0.key(key), Nesting::own(), permit);
         Box::pin(ready(Ok(session)))
     }
 
     fn give(open: &LazySession<T>) -> Result<LazySession<T>> {
         Ok(open.clone())
+    }
+
+    fn lend(given: &mut LazySession<T>) -> &LazySession<T> {
+        given
     }
 
     fn identity(_open: &LazySession<T>) -> Result<Option<Identity>> {
@@ -406,6 +523,7 @@ macro_rules! fragments {
 
         impl<$($part: sealed::Part),+> sealed::Fragments for ($(Fragment<$part>,)+) {
             type Given = ($($part::Given,)+);
+            type Refs<'a> = ($($part::Ref<'a>,)+);
             type Open = ($($part::Open,)+);
 
             fn claims(&self, keys: &[SessionKey]) -> Result<Vec<Claim>> {
@@ -414,23 +532,23 @@ macro_rules! fragments {
                 ),+])
             }
 
-            fn conflicts(&self) -> Conflicts {
+            fn conflicts(&self) -> ConflictPolicy {
                 self.0.sessions.conflicts()
             }
 
             fn open<'a>(
                 &'a self,
                 keys: &'a [SessionKey],
-                turns: Vec<Option<Turn>>,
+                permits: Vec<Option<QueuePermit>>,
             ) -> BoxFuture<'a, Result<Self::Open>> {
                 Box::pin(async move {
-                    let mut turns = turns.into_iter();
+                    let mut permits = permits.into_iter();
                     let mut opened = ($(None::<$part::Open>,)+);
                     let opening: Vec<BoxFuture<'_, Result<()>>> = vec![$({
-                        let turn = turns.next().flatten();
+                        let permit = permits.next().flatten();
                         let slot = &mut opened.$index;
                         Box::pin(async move {
-                            let open = self.$index.sessions.open(&keys[$index], turn).await;
+                            let open = self.$index.sessions.open(&keys[$index], permit).await;
                             *slot = Some(open.map_err(|error| named(self.$index.name, error))?);
                             Ok(())
                         })
@@ -442,6 +560,10 @@ macro_rules! fragments {
 
             fn give(open: &Self::Open) -> Result<Self::Given> {
                 Ok(($($part::give(&open.$index)?,)+))
+            }
+
+            fn refs(given: &mut Self::Given) -> Self::Refs<'_> {
+                ($($part::lend(&mut given.$index),)+)
             }
 
             fn save<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, Vec<Result<()>>> {
@@ -459,7 +581,7 @@ macro_rules! fragments {
                 Box::pin(async move {
                     let undone = [$($part::undo(open.$index).await),+];
                     for error in undone.into_iter().filter_map(Result::err) {
-                        tracing::warn!(kind = %error.kind(), %error, "a fragment that was saved could not be put back");
+                        tracing::warn!(kind = %error.kind(), %error, "a fragment that was saved could not be restored");
                     }
                 })
             }
@@ -492,9 +614,9 @@ macro_rules! fragments {
             }
         }
 
-        impl<$($part: Clear),+> Clear for ($($part,)+) {
+        impl<$($part: sealed::Clearable),+> Clear for ($($part,)+) {
             fn clear(&mut self) {
-                $(self.$index.clear();)+
+                $(self.$index.clear_it();)+
             }
         }
 
@@ -508,7 +630,7 @@ macro_rules! fragments {
     };
 }
 
-/// A tuple of options, when all have been filled.
+/// A tuple of options that are all `Some`.
 trait AllOf {
     type All;
     fn all(self) -> Option<Self::All>;

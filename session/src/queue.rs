@@ -1,4 +1,4 @@
-//! Updates of one key take turns.
+//! The queues that serialize the updates of each key.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,12 +16,11 @@ use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
-/// A session among all: the address of its storage, and its key in the whole store. Several queues may
-/// be of one storage.
+/// Identifies a session: the address of its storage, and its full key. One storage can have several queues.
 pub(crate) type Identity = (usize, Key);
 
 tokio::task_local! {
-    /// The innermost update that this code runs in.
+    /// The innermost update around this code.
     static HELD: Arc<Nested>;
 }
 
@@ -29,20 +28,20 @@ fn held() -> Option<Arc<Nested>> {
     HELD.try_with(Arc::clone).ok()
 }
 
-/// The keys that an update holds while its handler runs (waiting for one of them within it would never end),
-/// and the writes of updates within it: through other [`Sessions`](crate::Sessions) on the same store, which
-/// cannot be told beforehand that it is the same.
+/// The keys that an update holds while its handler runs (the handler would wait for them forever), and the
+/// writes of updates within it, through other [`Sessions`](crate::Sessions) on the same store, which cannot
+/// be recognized beforehand.
 #[derive(Debug)]
 pub(crate) struct Nested {
     claims: Vec<(Arc<Queue>, Key)>,
-    /// The last write of each claimed key.
+    /// The last write of each claimed key within this update.
     writes: Mutex<HashMap<Key, Record>>,
-    /// The update that this one runs in.
+    /// The update around this one.
     outer: Option<Arc<Nested>>,
 }
 
 impl Nested {
-    /// This update and all that it runs in.
+    /// Iterates over this update and all updates around it.
     fn all(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |nested| nested.outer.as_deref())
     }
@@ -51,8 +50,8 @@ impl Nested {
         self.claims.iter().any(|(queue, key)| queue.identity(key) == *identity)
     }
 
-    /// Whether what is stored now at a claimed key is what was written within: it is the same store then,
-    /// and to run the handler again would overtake it again.
+    /// Whether a claimed key now has a value that was written within this update. Then it is the same store,
+    /// and another run would conflict again.
     pub(crate) async fn has_overtaken(&self) -> bool {
         let writes = std::mem::take(&mut *self.writes.lock());
         for (queue, key) in &self.claims {
@@ -68,51 +67,51 @@ impl Nested {
     }
 }
 
-/// Whether a store may have made one of the other.
+/// Whether the values are equal, or differ only in their JSON formatting.
 fn same(one: &[u8], other: &[u8]) -> bool {
     let json = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
     one == other || json(one).is_some_and(|one| json(other) == Some(one))
 }
 
-/// Whether this runs within an update, which may have to know of a write.
+/// Whether this code runs within an update, which records writes.
 pub(crate) fn is_nested() -> bool {
     HELD.try_with(|_| ()).is_ok()
 }
 
-/// This was written at `key`.
+/// Records a write in the updates around this code.
 pub(crate) fn note_write(key: &Key, written: &Record) {
     let note = |held: &Arc<Nested>| {
         for nested in held.all().filter(|nested| nested.claims.iter().any(|(_, claimed)| claimed == key)) {
             nested.writes.lock().insert(key.clone(), written.clone());
         }
     };
-    // Outside of any update, nothing waits for it.
+    // Outside of an update there is nothing to record.
     let _ = HELD.try_with(note);
 }
 
-/// Within which updates a turn cannot be taken: those of the same key, which would wait for ever.
+/// The surrounding updates in which a permit is refused: it would wait forever for an update of the same key.
 #[derive(Clone, Debug)]
 pub(crate) enum Nesting {
-    /// Within any that the turn is taken in.
+    /// All updates around the call.
     Refused,
-    /// Within these. It is the turn of an update that has or may have others: of several sessions, or
-    /// of one that is read within the handler.
+    /// These updates. For an update that can hold several permits, or that acquires its permit within the
+    /// handler.
     Own(Option<Arc<Nested>>),
 }
 
 impl Nesting {
-    /// For the turn of the update that begins here.
+    /// For an update that starts here.
     pub(crate) fn own() -> Self {
         Self::Own(held())
     }
 
-    /// Whether no further turn may be waited for, where the session has moved to another key: with one
-    /// in hand already that could be a deadlock. Compare-and-swap alone then tells of others.
+    /// Whether to skip the queue of the new key after a move: waiting for it with another permit in hand
+    /// could deadlock. Compare-and-swap alone then detects conflicts.
     pub(crate) const fn waits_for_no_more(&self) -> bool {
         matches!(self, Self::Own(_))
     }
 
-    /// `identity` is that of the session whose turn is to be taken.
+    /// `identity` is that of the session to lock.
     fn refuses(&self, identity: impl Fn() -> Identity) -> bool {
         let holds = |held: &Arc<Nested>| held.all().any(|nested| nested.holds(&identity()));
         match self {
@@ -122,40 +121,40 @@ impl Nesting {
     }
 }
 
-/// A lock per key: fair (first come, first served), with a bound on how many wait. A key takes room
-/// only while somebody holds its lock or waits for it.
+/// A fair (first come, first served) lock per key, with a limit for the number of waiting updates. A key uses
+/// memory only while its lock is held or awaited.
 pub struct Queue {
     store: Store,
     locks: Mutex<HashMap<Key, Lock>>,
     waiting: AtomicUsize,
-    most_waiting: usize,
-    patience: Option<Duration>,
+    max_queued: usize,
+    timeout: Option<Duration>,
 }
 
 impl Queue {
-    pub(crate) fn new(store: Store, most_waiting: usize, patience: Option<Duration>) -> Arc<Self> {
+    pub(crate) fn new(store: Store, max_queued: usize, timeout: Option<Duration>) -> Arc<Self> {
         let waiting = AtomicUsize::new(0);
-        Arc::new(Self { store, locks: Mutex::default(), waiting, most_waiting, patience })
+        Arc::new(Self { store, locks: Mutex::default(), waiting, max_queued, timeout })
     }
 
-    /// Which session is at `key`, among all.
+    /// Identifies the session at `key` among all sessions of all stores.
     pub(crate) fn identity(&self, key: &Key) -> Identity {
         let storage = Arc::as_ptr(self.store.storage()).addr();
         let namespace = self.store.prefix();
         if namespace.is_empty() {
             return (storage, key.clone());
         }
-        // A key that is too long for the store is never read.
+        // A key that is too long for the store is rejected before it is read.
         (storage, Key::new(format!("{namespace}{key}")).unwrap_or_else(|_| key.clone()))
     }
 
-    /// Waits for its turn.
+    /// Waits for the permit of `key`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] within an update of the same key, which this is not itself;
-    /// [`ErrorKind::Unavailable`] if too many wait already; [`ErrorKind::Timeout`].
-    pub(crate) async fn enter(self: &Arc<Self>, key: &Key, nesting: &Nesting) -> Result<Turn> {
+    /// [`ErrorKind::Unsupported`] within another update of the same key; [`ErrorKind::Unavailable`] if too
+    /// many updates wait; [`ErrorKind::Timeout`].
+    pub(crate) async fn enter(self: &Arc<Self>, key: &Key, nesting: &Nesting) -> Result<QueuePermit> {
         if nesting.refuses(|| self.identity(key)) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -163,32 +162,32 @@ impl Queue {
                  the handler was given",
             ));
         }
-        // Before the lock, so that it is dropped after it: the last reference to go is the map's.
-        let mut turn = Turn { queue: Arc::clone(self), key: key.clone(), guard: None };
+        // Created before the lock and dropped after it: the last reference is the map's.
+        let mut permit = QueuePermit { queue: Arc::clone(self), key: key.clone(), guard: None };
         let lock = Arc::clone(self.locks.lock().entry(key.clone()).or_default());
         if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
-            turn.guard = Some(guard);
-            return Ok(turn);
+            permit.guard = Some(guard);
+            return Ok(permit);
         }
         let _waiting = Waiting::count(self)?;
         let wait = lock.lock_owned();
-        turn.guard = Some(match self.patience {
+        permit.guard = Some(match self.timeout {
             None => wait.await,
-            Some(patience) => tokio::time::timeout(patience, wait).await.map_err(|_| {
+            Some(timeout) => tokio::time::timeout(timeout, wait).await.map_err(|_| {
                 Error::new(
                     ErrorKind::Timeout,
                     format!(
-                        "earlier updates of the session were not done within {patience:?}; if a handler awaits a \
-                         task that updates the handler's own session, the two wait for each other"
+                        "earlier updates of the session did not finish within {timeout:?}; if a handler awaits a task \
+                         that updates the handler's own session, the two wait for each other"
                     ),
                 )
             })?,
         });
-        Ok(turn)
+        Ok(permit)
     }
 
-    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting without end. Says
-    /// too what was written in between.
+    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting forever. Also
+    /// returns the writes within it.
     pub(crate) async fn holding<'k, F: Future>(
         claims: impl IntoIterator<Item = &'k (Arc<Self>, Key)>,
         work: F,
@@ -198,7 +197,7 @@ impl Queue {
         (HELD.scope(Arc::clone(&nested), work).await, nested)
     }
 
-    /// How many keys take room.
+    /// The number of keys in use.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.locks.lock().len()
@@ -211,16 +210,16 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// One who waits, for as long as it waits.
+/// Counts a waiting update until it is dropped.
 struct Waiting<'q>(&'q AtomicUsize);
 
 impl<'q> Waiting<'q> {
     fn count(queue: &'q Queue) -> Result<Self> {
         let waiting = Self(&queue.waiting);
-        if queue.waiting.fetch_add(1, Ordering::Relaxed) >= queue.most_waiting {
+        if queue.waiting.fetch_add(1, Ordering::Relaxed) >= queue.max_queued {
             return Err(Error::new(
                 ErrorKind::Unavailable,
-                format!("{} updates wait for their turn already", queue.most_waiting),
+                format!("{} updates are already waiting", queue.max_queued),
             ));
         }
         Ok(waiting)
@@ -233,33 +232,33 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The right to update a key, until it is dropped. Also dropped when the wait for it was given up.
-pub struct Turn {
+/// The right to update a key, until it is dropped. It is also dropped if the wait is cancelled.
+pub struct QueuePermit {
     queue: Arc<Queue>,
     key: Key,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turn {
+impl QueuePermit {
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for QueuePermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("QueuePermit").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
-        // First the lock, so that the next in line goes on; under the map's lock, so that nobody
-        // takes a lock that is being removed.
+        // Unlock first, for the next in the queue; under the map's lock, so that a lock that is being removed
+        // cannot be acquired.
         let mut locks = self.queue.locks.lock();
         drop(self.guard.take());
-        // The map's own reference is the last: nobody holds the lock, and nobody waits for it (a
-        // waiting future has a reference too).
+        // If the map has the only reference, the lock is neither held nor awaited (a waiting future has a
+        // reference too).
         if let Entry::Occupied(lock) = locks.entry(self.key.clone())
             && Arc::strong_count(lock.get()) == 1
         {
@@ -275,8 +274,8 @@ mod tests {
 
     use super::*;
 
-    fn queue(most_waiting: usize, patience: Option<Duration>) -> Arc<Queue> {
-        Queue::new(Store::new(MemoryStorage::new()), most_waiting, patience)
+    fn queue(max_queued: usize, timeout: Option<Duration>) -> Arc<Queue> {
+        Queue::new(Store::new(MemoryStorage::new()), max_queued, timeout)
     }
 
     fn key(text: &str) -> Key {
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_are_taken_in_the_order_of_arrival() {
+    async fn permits_are_granted_in_the_order_of_arrival() {
         let queue = queue(100, None);
         let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -292,7 +291,7 @@ mod tests {
             .map(|number| {
                 let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
                 async move {
-                    let _turn = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+                    let _permit = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
                     order.lock().push(number);
                     tokio::task::yield_now().await;
                 }
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_do_not_wait_for_each_other_and_take_no_room_when_idle() {
+    async fn keys_are_independent_and_use_no_memory_when_idle() {
         let queue = queue(100, None);
         let a = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let b = queue.enter(&key("b"), &Nesting::Refused).now_or_never().unwrap().unwrap();
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_many_are_refused_and_do_not_count_on() {
+    async fn updates_above_the_limit_are_refused_and_not_counted() {
         let queue = queue(1, None);
         let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let a_key = key("a");
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn the_queue_timeout_ends_the_wait() {
         let queue = queue(10, Some(Duration::from_secs(5)));
         let _first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         assert_eq!(
@@ -347,9 +346,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_for_oneself_is_an_error() {
+    async fn waiting_within_the_own_update_is_an_error() {
         let queue = queue(10, None);
-        let _turn = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        let _permit = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let held = [(Arc::clone(&queue), key("a"))];
         let inner = async { queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind() };
         assert_eq!(Queue::holding(&held, inner).await.0, ErrorKind::Unsupported);

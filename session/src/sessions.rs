@@ -1,25 +1,33 @@
 //! Sessions of one kind.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::{Ready, ready},
+    sync::Arc,
+};
 
+use futures_util::{
+    FutureExt,
+    future::{Either, Map},
+};
 use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis};
 
 use crate::{
-    conflicts::Reruns,
+    conflicts::Retries,
     key::{RESERVED, SessionKey},
     lazy::LazySession,
     lease::{Lease, Leases},
     outcome::Outcome,
     queue::{Nesting, Queue},
-    session::{Lent, OpenSession, Session},
+    session::{HandlerState, OpenSession, Session},
     shared::Shared,
-    state::{Place, State},
+    state::{Slot, State},
 };
 
 /// Sessions of one kind: a value of type `T` per chat, user or visitor, in any storage.
 ///
-/// Built once, cheap to clone; all clones share one queue per key. See the [crate's
-/// documentation](crate) for an example.
+/// Build it once and clone it: clones are cheap and share one queue per key. See the
+/// [crate's documentation](crate) for an example.
 pub struct Sessions<T> {
     pub(crate) shared: Arc<Shared<T>>,
 }
@@ -35,13 +43,13 @@ impl<T> Sessions<T> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The storage underneath.
+    /// Returns the storage.
     #[must_use]
     pub fn storage(&self) -> &Store {
         self.shared.store()
     }
 
-    /// The same number for all clones, and for no other sessions that there are at the time.
+    /// Returns a number that all clones share, and no other live sessions.
     #[doc(hidden)]
     #[must_use]
     pub fn identity(&self) -> usize {
@@ -54,49 +62,200 @@ impl<T> Sessions<T> {
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// Runs `handler` on the session under `key` and saves what it changes: one read, the handler, one
-    /// write.
-    ///
-    /// Updates of one key take turns, in the order in which they came; those of other processes are
-    /// noticed by compare-and-swap when the session is saved, and [`Conflicts`](crate::Conflicts)
-    /// says what happens then. By default the handler is run again, on what the other has written.
-    ///
-    /// Nothing is written if nothing has changed, or if the handler returns an `Err`. A session that
-    /// did not exist is written with its initial value. [`Session::clear`] deletes it, and so does a
-    /// value that is encoded as nothing: `None`, where `T` is an `Option`.
-    ///
-    /// The handler returns `()` or a `Result`. It is given the session by value and gives it back by
-    /// returning; it can borrow from around it, but not mutably, since it may run more than once.
-    ///
-    /// An update within an update of the same session is an
-    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) error: it would wait for itself. Through
-    /// another `Sessions` on the same [`Store`] the inner one is refused before it runs.
-    /// Through another handle on the same store the inner one is saved, and the outer one fails when it
-    /// finds that its own handler has overtaken it (with [`Conflicts::Fail`](crate::Conflicts::Fail) as
-    /// with any other conflict). An inner update in a task that the handler spawns
-    /// and awaits cannot be told from another update: it waits until the
-    /// [patience](crate::SessionsBuilder::patience) of the sessions ends.
+    /// Changes the session under `key` with a synchronous closure, and saves it: one read, one write. Returns
+    /// the closure's result.
     ///
     /// ```
-    /// # async fn example() -> larder_session::Result<()> {
-    /// # let sessions = larder_session::Sessions::<u32>::builder().build()?;
-    /// # let chat_id = 42_i64;
-    /// sessions.update(chat_id, async |mut pizzas| *pizzas += 1).await?;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let pizzas = larder_session::Sessions::<u32>::builder().build()?;
+    /// let count = pizzas.modify(42, |count| {
+    ///     *count += 1;
+    ///     *count
+    /// }).await?;
+    /// assert_eq!(count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The closure may run more than once: if another process changes the session between the read and the
+    /// write, the session is read again and the closure runs again on the new value
+    /// ([`ConflictPolicy`](crate::ConflictPolicy) chooses something else). Nothing is written if the value
+    /// does not change. A session that did not exist is written even then.
+    ///
+    /// Updates of one key run one after another, in the order of their calls.
+    ///
+    /// | for | use |
+    /// |---|---|
+    /// | a change without `.await` | `modify` |
+    /// | a change that can fail, and saves nothing then | [`try_modify`](Self::try_modify) |
+    /// | a change with `.await` in it; deleting the session | [`update`](Self::update) |
+    /// | a handler that must not run twice | [`update_once`](Self::update_once) |
+    /// | a session that is rarely needed | [`update_lazy`](Self::update_lazy) |
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn modify<R>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut change: impl FnMut(&mut T) -> R,
+    ) -> Result<R> {
+        self.try_modify(key, |value| Ok(change(value))).await
+    }
+
+    /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
+    /// saved.
+    ///
+    /// ```
+    /// use larder_session::{Error, Sessions};
+    ///
+    /// #[derive(Debug)]
+    /// enum Failure {
+    ///     TooPoor,
+    ///     Storage(Error),
+    /// }
+    ///
+    /// impl From<Error> for Failure {
+    ///     fn from(error: Error) -> Self {
+    ///         Self::Storage(error)
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let accounts = Sessions::<u64>::builder().build()?;
+    /// let paid = accounts.try_modify("ann", |balance| {
+    ///     *balance = balance.checked_sub(10).ok_or(Failure::TooPoor)?;
+    ///     Ok(*balance)
+    /// }).await;
+    /// assert!(matches!(paid, Err(Failure::TooPoor)));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key;
-    /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
-    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
-    /// could not be read as one again (nothing is saved then), and
-    /// [`VersionTooNew`](larder_core::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
-    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same session; those of
-    /// reading and writing.
+    /// The closure's; otherwise those of [`update`](Self::update).
+    pub async fn try_modify<R, E: From<Error>>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut change: impl FnMut(&mut T) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut retries = Retries::new(self.shared.conflicts);
+        let mut state = self.load(key).await?;
+        loop {
+            let value = change(state.value_mut())?;
+            match state.save_or_reload(&mut retries, None).await? {
+                None => return Ok(value),
+                Some(reloaded) => state = reloaded,
+            }
+        }
+    }
+
+    /// Runs an asynchronous `handler` on the session under `key` and saves its changes: one read, the
+    /// handler, one write. A change without `.await` is shorter with [`modify`](Self::modify).
+    ///
+    /// ```
+    /// # async fn fetch_price() -> larder_session::Result<u32> { Ok(7) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let bills = larder_session::Sessions::<u32>::builder().build()?;
+    /// bills.update(42, async |mut bill| {
+    ///     *bill += fetch_price().await?;
+    ///     larder_session::ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Updates of one key run one after another, in the order of their calls. A compare-and-swap detects
+    /// changes by other processes when the session is saved. By default the handler then runs again on the
+    /// new value; [`ConflictPolicy`](crate::ConflictPolicy) chooses something else.
+    ///
+    /// Nothing is written if nothing has changed, if the handler returns an `Err`, or after
+    /// [`Session::discard`]. A session that did not exist is written with its initial value.
+    /// [`Session::clear`] deletes it, and so does a value that is encoded as nothing: `None`, where `T` is an
+    /// `Option`.
+    ///
+    /// The handler returns `()` or a `Result`. It takes the session by value, and returning gives it back. It
+    /// can borrow from its surroundings, but not mutably, because it may run more than once.
+    ///
+    /// An update within an update of the same session would wait for itself. It fails with
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported):
+    ///
+    /// - Through another `Sessions` on the same [`Store`], the inner update fails before it runs.
+    /// - Through another handle on the same store, the inner update is saved, and the outer one fails when it
+    ///   detects that its own handler has changed the session (with
+    ///   [`ConflictPolicy::Fail`](crate::ConflictPolicy::Fail) this is an ordinary conflict).
+    /// - In a task that the handler spawns and awaits, the inner update looks like any other update. It waits
+    ///   until the [queue timeout](crate::SessionsBuilder::queue_timeout).
+    ///
+    /// # Errors
+    ///
+    /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) without a key;
+    /// [`Conflict`](larder_core::ErrorKind::Conflict), depending on the policy;
+    /// [`Codec`](larder_core::ErrorKind::Codec) if the stored value is not a valid `T`, or if the new value
+    /// could not be decoded again (nothing is saved then);
+    /// [`VersionTooNew`](larder_core::ErrorKind::VersionTooNew) if a newer program has stored the session (it
+    /// stays unchanged); [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same
+    /// session; those of reading and writing.
     pub async fn update<O, F>(
         &self,
+        key: impl Into<SessionKey>,
+        handler: impl FnMut(Session<T>) -> F,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        F: Future<Output = O>,
+    {
+        self.update_with(Retries::new(self.shared.conflicts), key, handler).await
+    }
+
+    /// Like [`update`](Self::update), with a handler that never runs twice: for one that sends messages, or
+    /// that consumes its captures.
+    ///
+    /// ```
+    /// # async fn send(message: String) -> larder_session::Result<()> { Ok(()) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let greeted = larder_session::Sessions::<bool>::builder().build()?;
+    /// let greeting = "Hello!".to_owned();
+    /// greeted.update_once(42, async |mut greeted| {
+    ///     if !*greeted {
+    ///         send(greeting).await?;
+    ///         *greeted = true;
+    ///     }
+    ///     larder_session::ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If another process changes the session while the handler runs, the update fails with
+    /// [`Conflict`](larder_core::ErrorKind::Conflict), and the handler's changes are lost although its
+    /// messages were sent. To exclude that, hold a [lease](Self::lock) in every process. Better, if possible:
+    /// change the session with [`modify`](Self::modify) and send the message afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update). A conflict is an error with every policy except
+    /// [`LastWriteWins`](crate::ConflictPolicy::LastWriteWins).
+    pub async fn update_once<O, F>(
+        &self,
+        key: impl Into<SessionKey>,
+        handler: impl FnOnce(Session<T>) -> F,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        F: Future<Output = O>,
+    {
+        self.update_with(Retries::none(), key, once(handler)).await
+    }
+
+    async fn update_with<O, F>(
+        &self,
+        mut retries: Retries,
         key: impl Into<SessionKey>,
         mut handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error>
@@ -104,30 +263,33 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         O: Outcome,
         F: Future<Output = O>,
     {
-        let mut reruns = Reruns::new(self.shared.conflicts);
-        let turn = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
-        let mut state = State::load(&self.shared, turn, Nesting::Refused).await?;
+        let mut state = self.load(key).await?;
         loop {
-            let claim = (Arc::clone(&self.shared.queue), state.place.key.clone());
-            let lent = Lent::new(state);
-            let handled = handler(lent.lend()?);
+            let claim = (Arc::clone(&self.shared.queue), state.slot.key.clone());
+            let held = HandlerState::new(state);
+            let handled = handler(held.session()?);
             let (outcome, nested) = Queue::holding([&claim], handled).await;
             let value = outcome.into_result()?;
-            state = lent.into_state()?;
-            match state.save().await {
-                Ok(()) => return Ok(value),
-                Err(error) => reruns.again(error, &nested).await?,
+            match held.into_state()?.save_or_reload(&mut retries, Some(&nested)).await? {
+                None => return Ok(value),
+                Some(reloaded) => state = reloaded,
             }
-            state = state.reload().await?;
         }
     }
 
-    /// As [`update`](Self::update), but nothing is read or written unless the handler touches the
-    /// session; see [`LazySession`].
+    /// Waits for the permit of the session under `key`, and reads it.
+    async fn load(&self, key: impl Into<SessionKey>) -> Result<State<T>> {
+        let permit = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
+        State::load(&self.shared, permit, Nesting::Refused).await
+    }
+
+    /// Like [`update`](Self::update), but reads and writes nothing unless the handler accesses the session;
+    /// see [`LazySession`].
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update); where there is no key, only touching the session is an error.
+    /// Those of [`update`](Self::update). A missing key is an error only when the handler accesses the
+    /// session.
     pub async fn update_lazy<O, F>(
         &self,
         key: impl Into<SessionKey>,
@@ -140,7 +302,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let key = key.into();
         let claim = self.key(&key).ok().map(|key| (Arc::clone(&self.shared.queue), key));
         let nesting = Nesting::own();
-        let mut reruns = Reruns::new(self.shared.conflicts);
+        let mut retries = Retries::new(self.shared.conflicts);
         loop {
             let session = LazySession::new(Arc::clone(&self.shared), self.key(&key), nesting.clone(), None);
             let _ending = Ending(&session);
@@ -149,34 +311,67 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let value = outcome.into_result()?;
             match session.save().await {
                 Ok(()) => return Ok(value),
-                Err(error) => reruns.again(error, &nested).await?,
+                Err(error) => retries.next(error, Some(&nested)).await?,
             }
         }
     }
 
-    /// Opens the session under `key`, to be changed and [saved](OpenSession::save) by hand. Updates
-    /// of it wait meanwhile, also those that the holder itself begins: those wait until their patience ends.
-    /// [`update`](Self::update) is the better choice where the code between can be a handler.
+    /// Reads the session under `key`. The caller changes it and [saves](OpenSession::save) it. Until then its
+    /// updates wait. An update that the caller itself starts in the meantime waits until the
+    /// [queue timeout](crate::SessionsBuilder::queue_timeout).
+    ///
+    /// Prefer [`modify`](Self::modify) or [`update`](Self::update), which run again after a conflict.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's.
+    /// Those of [`update`](Self::update), except the handler's.
     pub async fn open(&self, key: impl Into<SessionKey>) -> Result<OpenSession<T>> {
-        let turn = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
-        OpenSession::new(State::load(&self.shared, turn, Nesting::Refused).await?)
+        OpenSession::new(self.load(key).await?)
     }
 
-    /// The session under `key`, to be read only if it is touched. [Save](LazySession::save) it by hand,
-    /// or take [`update_lazy`](Self::update_lazy).
-    pub fn lazy(&self, key: impl Into<SessionKey>) -> LazySession<T> {
-        LazySession::new(Arc::clone(&self.shared), self.key(key), Nesting::Refused, None)
+    /// Opens the session under `key` without reading it; the first access reads it. The caller
+    /// [saves](LazySession::save) it. [`update_lazy`](Self::update_lazy) saves by itself.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let pizzas = larder_session::Sessions::<u32>::builder().build()?;
+    /// let count = pizzas.open_lazy(42);
+    /// count.modify(|count| *count += 1).await?;
+    /// count.save().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open_lazy(&self, key: impl Into<SessionKey>) -> LazySession<T> {
+        LazySession::open(Arc::clone(&self.shared), self.key(key))
     }
 
-    /// Reads the session under `key`; `None` if there is none. Waits for no update.
+    /// Calls `look` with the session under `key`, or with the initial value if it does not exist. Does not
+    /// wait for updates, and writes nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let baskets = larder_session::Sessions::<Vec<u32>>::builder().build()?;
+    /// let items = baskets.with("ann", |basket| basket.len()).await?;
+    /// assert_eq!(items, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's and conflicts.
+    /// Those of [`get`](Self::get).
+    pub async fn with<R>(&self, key: impl Into<SessionKey>, look: impl FnOnce(&T) -> R) -> Result<R> {
+        let session = self.get(key).await?;
+        Ok(look(&session.unwrap_or_else(|| (self.shared.initial)())))
+    }
+
+    /// Reads the session under `key`. Returns `None` if it does not exist. Does not wait for updates.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update), except the handler's and conflicts.
     pub async fn get(&self, key: impl Into<SessionKey>) -> Result<Option<T>> {
         let found = self.shared.resolver.find(&self.key(key)?).await?;
         let Some(record) = found.record else {
@@ -190,47 +385,46 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         Ok(Some(decoded.value))
     }
 
-    /// Replaces the session under `key`, whatever it was, without reading it: it is a new one, and so is
-    /// the end of an absolute lifetime. Takes its turn among the updates.
+    /// Replaces the session under `key` without reading it. The result is a new session: an absolute lifetime
+    /// starts again. Waits for earlier updates.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's and conflicts.
+    /// Those of [`update`](Self::update), except the handler's and conflicts.
     pub async fn set(&self, key: impl Into<SessionKey>, value: T) -> Result<()> {
-        let session = self.lazy(key);
+        let session = LazySession::new(Arc::clone(&self.shared), self.key(key), Nesting::Refused, None);
         session.set(value)?;
         session.save().await
     }
 
-    /// Deletes the session under `key`; says whether there was one. The redirects that lead to it
-    /// stay. Takes its turn among the updates.
+    /// Deletes the session under `key`. Returns whether it existed. Redirects to it stay. Waits for earlier
+    /// updates.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's and conflicts. What is stored may be
-    /// anything: a session that cannot be read any more can be deleted.
+    /// Those of [`update`](Self::update), except the handler's and conflicts. The stored value is not
+    /// decoded, so an unreadable session can be deleted.
     pub async fn delete(&self, key: impl Into<SessionKey>) -> Result<bool> {
         let key = self.key(key)?;
-        let _turn = self.shared.queue.enter(&key, &Nesting::Refused).await?;
-        let mut place = Place::unknown(key.clone());
-        let stored = match place.look(&self.shared).await {
-            // It cannot even be told whether it has moved.
+        let _permit = self.shared.queue.enter(&key, &Nesting::Refused).await?;
+        let mut slot = Slot::unknown(key.clone());
+        let stored = match slot.look(&self.shared).await {
+            // A damaged marker does not say whether the session has moved.
             Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
             looked => looked?,
         };
-        let owner = self.indexed_owner(&place.key, stored.as_deref()).await;
-        place.overwrite(&self.shared, None).await?;
-        self.shared.forget_owner(owner.as_deref(), &place.key).await;
+        let owner = self.indexed_owner(&slot.key, stored.as_deref()).await;
+        slot.overwrite(&self.shared, None).await?;
+        self.shared.forget_owner(owner.as_deref(), &slot.key).await;
         Ok(stored.is_some())
     }
 
-    /// The time that the session under `key` has left, by the store's clock; `None` if there is no
-    /// session.
+    /// Returns the TTL of the session under `key`, by the store's clock. Returns `None` if the session does
+    /// not exist.
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no
-    /// expiry.
+    /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no expiry.
     pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
         let info = self.storage().info();
         let mut options = ReadOptions::new();
@@ -241,68 +435,83 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let left = record
             .expiry
             .ok_or_else(|| Error::unsupported().with_adapter(info.name).with_operation(Operation::Read))?;
-        // An end that is stored with it counts only where the store knows none.
+        // The end in the value counts only if the entry has no expiry.
         let end = self.shared.content.format.end(&record.value).filter(|_| left == Expiry::Never);
         Ok(Expiry::until(end, unix_millis()).map(|end| end.earlier(left)))
     }
 
-    /// Moves the session under `old` to `new` and leaves a redirect at `old`: for a chat that gets
-    /// another id, such as a Telegram group that becomes a supergroup.
+    /// Moves the session under `old` to `new` and leaves a redirect at `old`: for a chat whose id changes,
+    /// such as a Telegram group that becomes a supergroup.
     ///
-    /// Once this has begun, updates meet in one session whichever of the two keys they come under, in
-    /// whatever order, in this process or another, also if the process that moves dies in between.
-    /// The session keeps its content and the time that it has left. Where there is no session, the
-    /// redirect is written too. Moving again is no error, nor is moving on or back. It takes its turn
-    /// among the updates that come under `old` in this process, so that none of them has to run again.
+    /// From the start of the move, updates under either key reach the same session, in any order and in any
+    /// process, even if the moving process dies halfway. The session keeps its value and its TTL. The
+    /// redirect is written even without a session. Moving again, further, or back is allowed. The move waits
+    /// for earlier updates under `old` in this process, so none of them has to run again.
     ///
-    /// While it is under way the session is stored a third larger. One that the store has no room for
-    /// then is [`TooLarge`](larder_core::ErrorKind::TooLarge): it stays where it is, and both keys lead
-    /// to it.
+    /// During the move, the stored session is a third larger. If it is then too large for the store, the move
+    /// fails with [`TooLarge`](larder_core::ErrorKind::TooLarge): the session stays at `old`, and both keys
+    /// lead to it.
     ///
-    /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
-    /// through this crate with the same prefix; and either the move begins before the first update
-    /// comes under the new key, or [`merge`](crate::SessionsBuilder::merge) says what becomes of the session
-    /// that such an update has made. A `merge` has to be the same in every process.
+    /// Requirements:
+    ///
+    /// - The storage has compare-and-swap.
+    /// - All programs update these sessions through this crate, with the same prefix.
+    /// - The move starts before the first update under the new key, or
+    ///   [`merge`](crate::SessionsBuilder::merge) merges the session that such an update creates. All
+    ///   processes use the same `merge`.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](larder_core::ErrorKind::Conflict) if there is a session at both keys and no
-    /// `merge`: nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without
-    /// compare-and-swap. Those of reading and writing: call it again, and it goes on.
+    /// [`Conflict`](larder_core::ErrorKind::Conflict) if both keys have a session and there is no `merge`;
+    /// nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without compare-and-swap.
+    /// Those of reading and writing; a second call continues the move.
     pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
         let (old, new) = (self.key(old)?, self.key(new)?);
-        let _turn = match self.shared.queue.enter(&old, &Nesting::Refused).await {
-            // It is this session's own handler that moves it.
+        let _permit = match self.shared.queue.enter(&old, &Nesting::Refused).await {
+            // The session's own handler moves it.
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
-            turn => Some(turn?),
+            permit => Some(permit?),
         };
         self.shared.resolver.move_session(&old, &new).await
     }
 
-    /// The leases on these sessions, for other options than [`lock`](Self::lock)'s.
+    /// Returns the leases of these sessions, to use other options than [`lock`](Self::lock).
     #[must_use]
     pub fn leases(&self) -> Leases {
         Leases::new(self.storage()).with_prefix(format!("{RESERVED}lease:"))
     }
 
-    /// Waits until nobody holds a lease on the session under `key`, in any process, and takes one: for
-    /// handlers that must not run twice at a time. See [`Lease`].
+    /// Acquires the lease of the session under `key`, and waits while any process holds it: for handlers that
+    /// must not run concurrently. See [`Lease`].
     ///
-    /// A lease keeps other holders of leases out, not updates. It is on the key where the session is
-    /// now: one that was taken before a [move](Self::move_key) does not keep out one that is taken after
-    /// it.
+    /// A lease excludes other leases, not updates. It locks the current key of the session: a lease acquired
+    /// before a [move](Self::move_key) does not exclude one acquired after it.
     ///
     /// # Errors
     ///
-    /// As [`Leases::lock`].
+    /// Those of [`Leases::lock`].
     pub async fn lock(&self, key: impl Into<SessionKey>) -> Result<Lease> {
-        // Under either id of a chat that has moved it is one lease.
+        // Both ids of a moved chat have one lease.
         let found = self.shared.resolver.find(&self.key(key)?).await?;
         self.leases().lock(&found.key).await
     }
 }
 
-/// Ends the session of an update with it, also of one that fails, panics or is dropped.
+type HandlerResult<O> = Result<<O as Outcome>::Value, <O as Outcome>::Error>;
+type OnceFuture<O, F> = Either<Map<F, fn(O) -> HandlerResult<O>>, Ready<HandlerResult<O>>>;
+
+/// Adapts a handler that can be called once. [`Retries::none`] calls it no more often.
+pub(crate) fn once<S, O: Outcome, F: Future<Output = O>>(
+    handler: impl FnOnce(S) -> F,
+) -> impl FnMut(S) -> OnceFuture<O, F> {
+    let mut handler = Some(handler);
+    move |session| match handler.take() {
+        Some(handler) => Either::Left(handler(session).map(O::into_result as fn(O) -> _)),
+        None => Either::Right(ready(Err(Error::conflict().into()))),
+    }
+}
+
+/// Ends the session with its update, even if that fails, panics or is dropped.
 struct Ending<'s, T: Send + Sync + 'static>(&'s LazySession<T>);
 
 impl<T: Send + Sync + 'static> Drop for Ending<'_, T> {

@@ -1,4 +1,4 @@
-//! A session between its read and its save.
+//! A session between read and save.
 
 use std::{future::ready, sync::Arc};
 
@@ -8,44 +8,48 @@ use larder_core::{
 };
 
 use crate::{
-    conflicts::Conflicts,
+    conflicts::{ConflictPolicy, Retries},
     content::{Decoded, Marks},
     lifetime::End,
     moves::Found,
-    queue::{Identity, Nesting, Turn, is_nested, note_write},
+    queue::{Identity, Nested, Nesting, QueuePermit, is_nested, note_write},
     shared::Shared,
 };
 
-/// More lost races in a row than this, of writes that overwrite whatever there is, are not bad luck.
-const MAX_TURNS: usize = 256;
+/// The maximum number of consecutive conflicts of an unconditional write.
+const MAX_ATTEMPTS: usize = 256;
 
-/// A session in memory, what was read of it, and what has to hold for it to be saved.
+/// A session in memory, with its stored state and the condition for saving it.
 pub(crate) struct State<T> {
     shared: Arc<Shared<T>>,
-    turn: Turn,
+    permit: QueuePermit,
     nesting: Nesting,
     origin: Origin,
-    pub(crate) place: Place,
+    pub(crate) slot: Slot,
     value: T,
     change: Change,
-    /// Whether its initial value counts as written.
+    /// Whether a new session is saved without a change.
     initial_counts: bool,
     cleared: bool,
+    /// The changes are not to be saved.
+    discarded: bool,
     /// It has been written or deleted since it was read.
     saved: bool,
+    /// Whether dropping unsaved changes is a mistake worth a warning.
+    pub(crate) warns_of_loss: bool,
 }
 
-/// What was read.
+/// The session as it was read.
 struct Origin {
-    /// `None` if there was no session, or only one whose deadline had passed.
+    /// `None` without a session, or if it has expired.
     bytes: Option<Bytes>,
     marks: Marks,
     migrated: bool,
     owner: Option<String>,
 }
 
-/// Where the session is stored, and in which state it is there as far as we know.
-pub(crate) struct Place {
+/// The key of the stored session, and the last known state of its entry.
+pub(crate) struct Slot {
     pub(crate) key: Key,
     stored: Stored,
 }
@@ -56,23 +60,23 @@ enum Stored {
     At(Option<Version>),
 }
 
-/// What a session may be written over that has changed since it was read.
+/// Which entries an unconditional write may replace.
 #[derive(Clone, Copy)]
-enum Over {
-    /// Another such session. What is none, or is of a newer program, stays.
+enum Overwrite {
+    /// Readable sessions. Other values, and sessions of a newer program, stay.
     Sessions,
     Anything,
 }
 
 /// Whether the value has changed.
 enum Change {
-    /// Nobody has had it to change.
+    /// It was not borrowed mutably.
     None,
-    /// Somebody has; it was encoded like this before. `None`: it is to be saved in any case.
+    /// It was borrowed mutably; the encoded value from before that. `None`: it is saved in any case.
     Perhaps(Option<Bytes>),
 }
 
-/// What there is to save.
+/// How to save the session.
 enum Plan {
     Keep,
     Delete,
@@ -80,69 +84,81 @@ enum Plan {
 }
 
 impl<T> State<T> {
-    /// Reads the session whose turn this is, wherever it has moved.
-    pub(crate) async fn load(shared: &Arc<Shared<T>>, mut turn: Turn, nesting: Nesting) -> Result<Self> {
+    /// Reads the session of this permit, following its moves.
+    pub(crate) async fn load(
+        shared: &Arc<Shared<T>>,
+        mut permit: QueuePermit,
+        nesting: Nesting,
+    ) -> Result<Self> {
         let found = loop {
-            let found = shared.resolver.find(turn.key()).await?;
-            if found.key == *turn.key() || nesting.waits_for_no_more() {
+            let found = shared.resolver.find(permit.key()).await?;
+            if found.key == *permit.key() || nesting.waits_for_no_more() {
                 break found;
             }
-            // It is elsewhere: its turns are taken there.
-            drop(turn);
-            turn = shared.queue.enter(&found.key, &nesting).await?;
+            // It has moved: its updates queue at its current key.
+            drop(permit);
+            permit = shared.queue.enter(&found.key, &nesting).await?;
         };
-        Self::read(shared, turn, nesting, found).await
+        Self::read(shared, permit, nesting, found).await
     }
 
-    async fn read(shared: &Arc<Shared<T>>, turn: Turn, nesting: Nesting, found: Found) -> Result<Self> {
+    async fn read(
+        shared: &Arc<Shared<T>>,
+        permit: QueuePermit,
+        nesting: Nesting,
+        found: Found,
+    ) -> Result<Self> {
         let stored = match &found.record {
             None => Stored::Absent,
             Some(record) => Stored::At(record.version.clone()),
         };
-        let place = Place { key: found.key, stored };
+        let slot = Slot { key: found.key, stored };
         let bytes = found.record.map(|record| record.value);
-        let left = shared.resolver.left(&place.key);
+        let left = shared.resolver.left(&slot.key);
         let (origin, value) = shared
             .interpret(bytes, left)
             .await
-            .map_err(|error| shared.store().name_entry(error, &place.key))?;
+            .map_err(|error| shared.store().name_entry(error, &slot.key))?;
         Ok(Self {
             shared: Arc::clone(shared),
-            turn,
+            permit,
             nesting,
             origin,
-            place,
+            slot,
             value,
             change: Change::None,
             initial_counts: shared.initial_counts,
             cleared: false,
+            discarded: false,
             saved: false,
+            warns_of_loss: false,
         })
     }
 
-    /// It has been read in case somebody wants it: where there is none, that makes none.
+    /// Marks a session that was only loaded: it is not created without a change.
     pub(crate) const fn only_if_changed(&mut self) {
         self.initial_counts = false;
     }
 
-    /// Reads the session again, without giving up the turn if it is where it was.
+    /// Reads the session again. Keeps the permit unless the session has moved.
     pub(crate) async fn reload(self) -> Result<Self> {
-        Self::load(&self.shared, self.turn, self.nesting).await
+        Self::load(&self.shared, self.permit, self.nesting).await
     }
 
-    /// The session as it was read, although it has been saved since: the next save replaces that.
+    /// Restores the session as it was read. If it has been saved since, the next save replaces that.
     pub(crate) async fn restart(&mut self) -> Result<()> {
-        // It was not over when it was read.
+        // It had not expired when it was read.
         let left = ready(Ok(Some(Expiry::After(Expiry::MAX))));
         let (origin, value) = self.shared.interpret(self.origin.bytes.clone(), left).await?;
         self.origin = Origin { marks: self.origin.marks, ..origin };
         self.value = value;
         self.change = Change::Perhaps(None);
         self.cleared = false;
+        self.discarded = false;
         Ok(())
     }
 
-    /// Undoes what has been saved, if nobody has changed it since.
+    /// Undoes an earlier save, unless another process has changed the session since.
     pub(crate) async fn undo(&mut self) -> Result<()> {
         if !self.saved {
             return Ok(());
@@ -151,23 +167,38 @@ impl<T> State<T> {
         if self.is_new() {
             self.clear();
         }
-        self.save().await
+        self.save_changes().await
     }
 
-    /// Which session it is, among all.
+    /// Saves after a run of the handler. After a conflict returns the session as it is now, for the next run.
+    /// `nested` contains the writes within the handler.
+    pub(crate) async fn save_or_reload(
+        mut self,
+        retries: &mut Retries,
+        nested: Option<&Nested>,
+    ) -> Result<Option<Self>> {
+        match self.save().await {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                retries.next(error, nested).await?;
+                self.reload().await.map(Some)
+            }
+        }
+    }
+
+    /// Identifies the session among all sessions of all stores.
     pub(crate) fn identity(&self) -> Identity {
-        self.shared.queue.identity(&self.place.key)
+        self.shared.queue.identity(&self.slot.key)
     }
 
     pub(crate) const fn value(&self) -> &T {
         &self.value
     }
 
-    /// The value, to change.
+    /// Borrows the value mutably.
     pub(crate) fn value_mut(&mut self) -> &mut T {
         if matches!(self.change, Change::None) {
-            // Encoded now, since it cannot be compared with itself later. A new session is written in any
-            // case.
+            // Encode it now, to compare it when it is saved. A new session is written in any case.
             let before = if self.is_written_as_new() { None } else { self.bare().ok() };
             self.change = Change::Perhaps(before);
         }
@@ -180,24 +211,37 @@ impl<T> State<T> {
         self.cleared = true;
     }
 
-    /// Whether there was no session yet.
+    pub(crate) const fn discard(&mut self) {
+        self.discarded = true;
+    }
+
+    /// Whether a save would change the value that is stored.
+    pub(crate) fn has_changed(&self) -> bool {
+        let has_changed = || match &self.change {
+            Change::None => self.cleared && !self.is_new(),
+            Change::Perhaps(before) => before.is_none() || before.as_ref() != self.bare().ok().as_ref(),
+        };
+        !self.discarded && has_changed()
+    }
+
+    /// Whether the session did not exist before.
     pub(crate) const fn is_new(&self) -> bool {
         self.origin.bytes.is_none()
     }
 
-    /// An initial value counts as written.
+    /// Whether it is written because it is new.
     const fn is_written_as_new(&self) -> bool {
         self.is_new() && self.initial_counts && !self.cleared
     }
 
-    /// A new session is written although nothing changes, and a migrated one is if so asked. So is one
-    /// that was stored with an end which would cut a sliding lifetime short: a touch cannot move it.
+    /// Whether an unchanged session is saved: if it is new, if it was migrated and `persist_migrated` is on,
+    /// or if its stored end would cut a sliding lifetime short, because a touch cannot move that end.
     fn is_saved_anyway(&self) -> bool {
         if self.cleared {
             return false;
         }
         let ends_early = self.origin.marks.end.is_some() && self.shared.content.lifetime.only_slides();
-        self.is_written_as_new() || (self.origin.migrated && self.shared.write_back) || ends_early
+        self.is_written_as_new() || (self.origin.migrated && self.shared.persist_migrated) || ends_early
     }
 
     fn bare(&self) -> Result<Bytes> {
@@ -227,8 +271,8 @@ impl<T> State<T> {
             }
         }
         let mut marks = self.origin.marks;
-        // A session made after clearing is new, with an end of its own. A write ends when this
-        // program says, and the stored end stays where it says nothing and changes nothing.
+        // A session set after clearing is new and has its own end. A changed session gets this program's
+        // lifetime; an unchanged one keeps its stored end.
         if self.cleared || !(unchanged || self.shared.content.lifetime.is_absolute()) {
             marks.end = None;
         }
@@ -238,30 +282,35 @@ impl<T> State<T> {
         })
     }
 
-    /// Writes the session if it has changed, deletes it if it was cleared, extends it if that is due.
+    /// Saves the changes, unless they were discarded.
     pub(crate) async fn save(&mut self) -> Result<()> {
+        if self.discarded { self.undo().await } else { self.save_changes().await }
+    }
+
+    /// Writes the session if it has changed, deletes it if it was cleared, or extends it if that is due.
+    async fn save_changes(&mut self) -> Result<()> {
         let owner = self.shared.owner_of(&self.value);
-        match self.plan().map_err(|error| self.shared.store().name_entry(error, &self.place.key))? {
-            // New, and nobody has made anything of it.
+        match self.plan().map_err(|error| self.shared.store().name_entry(error, &self.slot.key))? {
+            // New and unchanged.
             Plan::Keep if self.is_new() => Ok(()),
             Plan::Keep => {
-                let (key, version) = (&self.place.key, self.place.version());
+                let (key, version) = (&self.slot.key, self.slot.version());
                 self.shared.extend(key, version, self.origin.marks.end, self.origin.owner.as_deref()).await
             }
             Plan::Delete => {
-                self.place.replace(&self.shared, None).await?;
+                self.slot.replace(&self.shared, None).await?;
                 self.saved = true;
-                self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await;
+                self.shared.forget_owner(self.origin.owner.as_deref(), &self.slot.key).await;
                 Ok(())
             }
             Plan::Write(bytes, expiry) => {
-                // First the index: a session that it does not name could not be revoked.
-                self.shared.note_owner(owner.as_deref(), &self.place.key, expiry).await?;
-                self.place.replace(&self.shared, Some((bytes, expiry))).await?;
+                // The index first: a session missing from it could not be revoked.
+                self.shared.note_owner(owner.as_deref(), &self.slot.key, expiry).await?;
+                self.slot.replace(&self.shared, Some((bytes, expiry))).await?;
                 self.saved = true;
-                self.shared.note_use(&self.place.key);
+                self.shared.note_use(&self.slot.key);
                 if self.origin.owner != owner {
-                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await;
+                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.slot.key).await;
                 }
                 Ok(())
             }
@@ -269,41 +318,41 @@ impl<T> State<T> {
     }
 }
 
-impl Place {
-    /// Where nothing is known of what is stored.
+impl Slot {
+    /// Returns the slot of an entry that was not read.
     pub(crate) const fn unknown(key: Key) -> Self {
         Self { key, stored: Stored::Absent }
     }
 
-    /// Writes or deletes, if what is stored is still as it was read. With `LastWriteWins` it is done
-    /// in any case, but never over a marker.
+    /// Writes or deletes on the condition that the entry is unchanged since it was read. With
+    /// `LastWriteWins`, writes unconditionally, but never over a marker.
     async fn replace<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
-        if shared.conflicts == Conflicts::LastWriteWins {
-            return self.overwrite_with(shared, value, Over::Sessions).await;
+        if shared.conflicts == ConflictPolicy::LastWriteWins {
+            return self.overwrite_with(shared, value, Overwrite::Sessions).await;
         }
         self.replace_once(shared, value).await
     }
 
-    /// Writes or deletes, whatever is stored, wherever the session has moved.
+    /// Writes or deletes unconditionally, at the session's current key.
     pub(crate) async fn overwrite<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
     ) -> Result<()> {
-        self.overwrite_with(shared, value, Over::Anything).await
+        self.overwrite_with(shared, value, Overwrite::Anything).await
     }
 
     async fn overwrite_with<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
-        over: Over,
+        overwrite: Overwrite,
     ) -> Result<()> {
-        for _ in 0..MAX_TURNS {
+        for _ in 0..MAX_ATTEMPTS {
             match self.replace_once(shared, value.clone()).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     let record = self.look(shared).await?;
-                    if let (Over::Sessions, Some(value)) = (over, record) {
+                    if let (Overwrite::Sessions, Some(value)) = (overwrite, record) {
                         shared.decode(&self.key, &value).await?;
                     }
                 }
@@ -313,7 +362,7 @@ impl Place {
         Err(Error::conflict().with_adapter(shared.store().info().name).with_operation(Operation::Write))
     }
 
-    /// Finds out what is stored now.
+    /// Reads the entry again.
     pub(crate) async fn look<T>(&mut self, shared: &Shared<T>) -> Result<Option<Bytes>> {
         let found = shared.resolver.find(&self.key).await?;
         self.key = found.key;
@@ -345,12 +394,12 @@ impl Place {
         if let (Some(bytes), Some(version)) = (noted, &written.version) {
             note_write(&self.key, &Record::at(bytes, version.clone()));
         }
-        // What has no time left is not there.
+        // An entry without time left does not exist.
         self.stored = if expiry.is_elapsed() { Stored::Absent } else { Stored::At(written.version) };
         Ok(())
     }
 
-    /// The version that is stored, as far as we know.
+    /// The last known version of the entry.
     fn version(&self) -> Option<Version> {
         match &self.stored {
             Stored::Absent => None,
@@ -360,7 +409,7 @@ impl Place {
 }
 
 impl<T> Shared<T> {
-    /// The session that the stored bytes are; the initial one where there is none.
+    /// Decodes the stored session. Without one, returns the initial value.
     async fn interpret(
         &self,
         bytes: Option<Bytes>,
@@ -376,10 +425,10 @@ impl<T> Shared<T> {
         Ok((origin, (self.initial)()))
     }
 
-    /// Touches a sliding session that was used, if that is due, at the version that was read.
+    /// Touches a sliding session after its use, if that is due, at the version that was read.
     ///
-    /// A read that touches would save a round trip, but would also touch a marker of a move, or a session
-    /// that is over by the end that is stored with it, before anybody knows that it is one.
+    /// A read with a touch would save a round trip, but would also extend markers of moves, and sessions that
+    /// have expired by their stored end, before they are recognized.
     pub(crate) async fn extend(
         &self,
         key: &Key,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt};
 use larder_core::{Expiry, clock::unix_millis};
-use larder_session::{Lifetime, Sessions};
+use larder_session::{Lifetime, Session, Sessions};
 
 use common::{Call, Counting, LONG};
 
@@ -36,7 +36,7 @@ fn living(storage: &Counting, lifetime: Lifetime) -> Sessions<u32> {
 }
 
 #[tokio::test]
-async fn stored_end_never_ends_an_entry_to_which_the_store_gives_a_time_to_live() {
+async fn the_stored_end_does_not_expire_an_entry_with_a_ttl() {
     let lifetimes = [
         Lifetime::forever(),
         Lifetime::after_write(LONG),
@@ -54,7 +54,7 @@ async fn stored_end_never_ends_an_entry_to_which_the_store_gives_a_time_to_live(
         assert_eq!(sessions.get(1).await.unwrap(), Some(41), "{lifetime:?}");
         sessions
             .update(1, async |mut session| {
-                assert!(!session.is_new());
+                assert!(!Session::is_new(&session));
                 *session += 1;
             })
             .await
@@ -66,7 +66,7 @@ async fn stored_end_never_ends_an_entry_to_which_the_store_gives_a_time_to_live(
 }
 
 #[tokio::test]
-async fn write_keeps_the_absolute_end_that_the_store_knows() {
+async fn a_write_keeps_the_absolute_end_of_the_store() {
     let storage = Counting::new();
     let end = put_session_of_a_clock_behind(&storage, "1").await;
     let sessions = living(&storage, Lifetime::absolute(LONG));
@@ -80,7 +80,7 @@ async fn write_keeps_the_absolute_end_that_the_store_knows() {
 }
 
 #[tokio::test]
-async fn store_is_asked_only_if_the_stored_end_has_passed() {
+async fn the_ttl_is_read_only_after_the_stored_end() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::forever());
     storage.put("1", format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() + 3_600_000)).await;
@@ -90,7 +90,7 @@ async fn store_is_asked_only_if_the_stored_end_has_passed() {
 }
 
 #[tokio::test]
-async fn stored_end_counts_where_the_store_gives_no_time_to_live() {
+async fn the_stored_end_applies_to_an_entry_without_a_ttl() {
     let without_expiry = Counting::new().without_expiry();
     for storage in [Counting::new(), without_expiry] {
         storage.put("1", format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 1)).await;
@@ -146,7 +146,7 @@ async fn either(sessions: &Sessions<u32>) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn session_on_its_way_does_not_end_by_the_clock_of_the_process_that_moves_it() {
+async fn a_moving_session_does_not_expire_by_the_clock_of_the_moving_process() {
     let mut recorded = 0;
     for step in 1..=5 {
         let storage = Counting::new();
@@ -163,7 +163,7 @@ async fn session_on_its_way_does_not_end_by_the_clock_of_the_process_that_moves_
 }
 
 #[tokio::test]
-async fn session_on_its_way_outlives_the_loss_of_its_timer() {
+async fn a_moving_session_survives_the_loss_of_its_timer() {
     let mut lost = 0;
     for step in 1..=5 {
         let storage = Counting::new();
@@ -179,7 +179,7 @@ async fn session_on_its_way_outlives_the_loss_of_its_timer() {
 }
 
 #[tokio::test]
-async fn session_on_its_way_without_a_timer_ends_at_its_recorded_end() {
+async fn a_moving_session_without_a_timer_expires_at_its_recorded_end() {
     let mut over = 0;
     for step in 1..=5 {
         let storage = Counting::new();
@@ -193,7 +193,7 @@ async fn session_on_its_way_without_a_timer_ends_at_its_recorded_end() {
 }
 
 #[tokio::test]
-async fn session_on_its_way_stays_where_the_store_has_no_expiry() {
+async fn a_moving_session_stays_in_a_store_without_expiry() {
     for step in 1..=5 {
         let storage = Counting::new();
         die_while_moving(&storage, MINUTE, step).await;
@@ -208,7 +208,7 @@ async fn session_on_its_way_stays_where_the_store_has_no_expiry() {
 }
 
 #[tokio::test]
-async fn session_that_ends_on_its_way_stays_gone() {
+async fn a_session_that_expires_during_a_move_stays_expired() {
     let storage = Counting::new();
     let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
     let short = Expiry::After(Duration::from_millis(50));
@@ -224,5 +224,5 @@ async fn session_that_ends_on_its_way_stays_gone() {
     gate.let_through(1_000);
     common::until("it ends", async || sessions.get("new").await.unwrap().is_none()).await;
     assert_eq!(sessions.get("old").await.unwrap(), None);
-    sessions.update("old", async |session| assert!(session.is_new())).await.unwrap();
+    sessions.update("old", async |session| assert!(Session::is_new(&session))).await.unwrap();
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use larder_core::{Codec, clock::unix_millis};
-use larder_session::{ErrorKind, Lifetime, Migrations, Sessions};
+use larder_session::{ErrorKind, Lifetime, Migrations, Session, Sessions};
 use serde::{Deserialize, Serialize};
 
 use common::{Counting, LONG, kind};
@@ -35,7 +35,7 @@ async fn sessions_are_kept_as(codec: impl Codec) {
     let storage = Counting::new();
     let sessions: Sessions<Chat> =
         Sessions::builder().storage(storage.clone()).codec(codec.clone()).prefix("chat:").build().unwrap();
-    sessions.update(1, async |mut chat| chat.set(a_chat())).await.unwrap();
+    sessions.update(1, async |mut chat| *chat = a_chat()).await.unwrap();
     assert_eq!(sessions.get(1).await.unwrap(), Some(a_chat()));
     let record = storage.record("chat:1").await.unwrap();
     assert_eq!(codec.decode::<Chat>(&record.value).unwrap(), a_chat());
@@ -47,7 +47,7 @@ async fn sessions_are_kept_as(codec: impl Codec) {
     sessions.update_lazy(1, async |chat| chat.modify(|chat| chat.pizzas += 1).await).await.unwrap();
     let all: Vec<_> = sessions.all().try_collect().await.unwrap();
     assert_eq!(all, [("1".to_owned(), Chat { pizzas: 4, ..a_chat() })]);
-    sessions.update(1, async |mut chat| chat.clear()).await.unwrap();
+    sessions.update(1, async |mut chat| Session::clear(&mut chat)).await.unwrap();
     assert_eq!(storage.record("chat:1").await, None);
 }
 
@@ -57,8 +57,8 @@ async fn nothing_is_not_stored_as(codec: impl Codec) {
         Sessions::builder().storage(storage.clone()).codec(codec).build().unwrap();
     sessions.update(1, async |_| ()).await.unwrap();
     assert_eq!(storage.writes(), 0);
-    sessions.update(1, async |mut chat| chat.set(Some(a_chat()))).await.unwrap();
-    sessions.update(1, async |mut chat| chat.set(None)).await.unwrap();
+    sessions.update(1, async |mut chat| *chat = Some(a_chat())).await.unwrap();
+    sessions.update(1, async |mut chat| *chat = None).await.unwrap();
     assert_eq!(storage.record("1").await, None);
 }
 
@@ -126,7 +126,10 @@ async fn sessions_are_migrated_in(codec: impl Codec) {
         assert!(envelope.e >= before + LONG.as_millis() as i64);
     }
     // The older program leaves them alone.
-    assert_eq!(kind(old.update("bare", async |mut session| session.clear()).await), ErrorKind::VersionTooNew);
+    assert_eq!(
+        kind(old.update("bare", async |mut session| Session::clear(&mut session)).await),
+        ErrorKind::VersionTooNew
+    );
 }
 
 async fn data_of_another_codec_is_an_error_in(codec: impl Codec) {
@@ -136,8 +139,8 @@ async fn data_of_another_codec_is_an_error_in(codec: impl Codec) {
     sessions.set(1, a_chat()).await.unwrap();
     json.set(2, a_chat()).await.unwrap();
     let before = (storage.record("1").await, storage.record("2").await);
-    assert_eq!(kind(json.update(1, async |mut chat| chat.clear()).await), ErrorKind::Codec);
-    assert_eq!(kind(sessions.update(2, async |mut chat| chat.clear()).await), ErrorKind::Codec);
+    assert_eq!(kind(json.update(1, async |mut chat| Session::clear(&mut chat)).await), ErrorKind::Codec);
+    assert_eq!(kind(sessions.update(2, async |mut chat| Session::clear(&mut chat)).await), ErrorKind::Codec);
     assert_eq!((storage.record("1").await, storage.record("2").await), before);
 }
 

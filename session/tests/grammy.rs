@@ -16,7 +16,8 @@ use std::{
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::join};
 use larder_core::{Expiry, clock::unix_millis};
 use larder_session::{
-    Clear, Conflicts, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Sessions, key,
+    Clear, ConflictPolicy, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Session,
+    Sessions, key,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -148,7 +149,7 @@ mod strict {
     async fn objects_work() {
         let storage = Counting::new();
         let sessions: Sessions<Pizza> = Sessions::new(storage.clone()).unwrap();
-        sessions.update(42, async |mut session| session.set(a_pizza())).await.unwrap();
+        sessions.update(42, async |mut session| *session = a_pizza()).await.unwrap();
         sessions.update(42, async |mut session| session.toppings.push("二".to_owned())).await.unwrap();
         let mut expected = a_pizza();
         expected.toppings.push("二".to_owned());
@@ -184,7 +185,7 @@ mod strict {
         assert_eq!(storage.record("42").await, None);
 
         storage.put("42", "5").await;
-        sessions(&storage).update(42, async |mut session| session.clear()).await.unwrap();
+        sessions(&storage).update(42, async |mut session| Session::clear(&mut session)).await.unwrap();
         assert_eq!(storage.record("42").await, None);
     }
 
@@ -212,7 +213,7 @@ mod strict {
 
     /// "no value and no `initial`: ours: an `Option`, no needless I/O" (grammY deletes).
     #[tokio::test]
-    async fn without_a_value_and_an_initial_one_there_is_no_needless_io() {
+    async fn no_needless_io_without_a_value_and_an_initial_value() {
         let storage = Counting::new();
         let sessions: Sessions<Option<Pizza>> = Sessions::new(storage.clone()).unwrap();
         sessions.update(42, async |session| assert_eq!(*session, None)).await.unwrap();
@@ -374,7 +375,7 @@ mod multi {
         ));
         multi
             .update((1, 1, 1), async |(mut one, mut two, three)| {
-                one.set(a_pizza());
+                *one = a_pizza();
                 two.toppings.push("x".to_owned());
                 three.set(a_pizza())
             })
@@ -434,7 +435,7 @@ mod multi {
 
     /// "the whole session set to null deletes every fragment".
     #[tokio::test]
-    async fn clearing_the_whole_clears_each() {
+    async fn clear_clears_each_fragment() {
         let storage = Counting::new();
         for key in ["user:7", "chat:42"] {
             storage.put(key, "5").await;
@@ -479,7 +480,7 @@ mod multi {
 
     /// Beyond grammY: an overtaken fragment reruns the handler, and the other is not counted twice.
     #[tokio::test]
-    async fn an_overtaken_fragment_reruns_the_handler_and_nothing_is_counted_twice() {
+    async fn a_conflict_of_a_fragment_reruns_the_handler_and_counts_nothing_twice() {
         for (key, user, chat) in [("user:7", 11, 2), ("chat:42", 2, 11)] {
             for multi_lazily in [false, true] {
                 let storage = Counting::new();
@@ -509,7 +510,7 @@ mod multi {
 
     /// Beyond grammY: updates that take their fragments crosswise do not wait for each other for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn updates_of_crossed_fragments_lose_nothing_and_end() {
+    async fn updates_of_crossed_fragments_do_not_deadlock() {
         let storage = Counting::new();
         let (users, chats) = (prefixed(&storage, "user:"), prefixed(&storage, "chat:"));
         let one = Arc::new(Multi::new((
@@ -596,10 +597,10 @@ mod lazy {
         let error = read.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
         assert!(error.message().contains("belongs to no chat"), "{error}");
-        assert_eq!(kind(sessions.lazy("").with(|_| ()).await), ErrorKind::InvalidKey);
+        assert_eq!(kind(sessions.open_lazy("").with(|_| ()).await), ErrorKind::InvalidKey);
         // Untouched it is none.
         sessions.update_lazy(&missing, async |_| ()).await.unwrap();
-        sessions.lazy("").save().await.unwrap();
+        sessions.open_lazy("").save().await.unwrap();
         assert_eq!(storage.calls(), 0);
     }
 
@@ -607,7 +608,7 @@ mod lazy {
     #[tokio::test]
     async fn writing_with_an_empty_key_is_an_error() {
         let storage = Counting::new();
-        let session = sessions(&storage).lazy("");
+        let session = sessions(&storage).open_lazy("");
         assert_eq!(kind(session.set(1)), ErrorKind::InvalidKey);
         assert_eq!(kind(session.set_later(async { Ok(1) })), ErrorKind::InvalidKey);
         assert_eq!(kind(session.clear()), ErrorKind::InvalidKey);
@@ -677,7 +678,7 @@ mod lazy {
         assert_eq!(storage.calls(), 0);
         assert_eq!(storage.record("42").await, None, "nor does a new session come to be");
         // Others do not wait for it.
-        let untouched = sessions.lazy(42);
+        let untouched = sessions.open_lazy(42);
         soon(sessions.update(42, async |_| ())).await.unwrap();
         drop(untouched);
     }
@@ -707,7 +708,7 @@ mod lazy {
         let storage = Counting::new();
         storage.put("42", "5").await;
         let gate = storage.gate_reads();
-        let session = sessions(&storage).lazy(42);
+        let session = sessions(&storage).open_lazy(42);
         let accesses = futures_util::future::join_all((0..10).map(|_| {
             let session = session.clone();
             async move { session.get().await }
@@ -740,7 +741,7 @@ mod lazy {
 
     /// "assigning first skips the read": also of a session that there is, whatever it was.
     #[tokio::test]
-    async fn a_session_that_is_set_replaces_the_one_that_there_is() {
+    async fn set_replaces_an_existing_session() {
         let storage = Counting::new();
         storage.put("42", "5").await;
         let sessions = sessions(&storage);
@@ -808,7 +809,7 @@ mod lazy {
         let storage = Counting::new();
         let sessions = sessions(&storage);
         let (keep, promise) = oneshot::channel();
-        let session = sessions.lazy(42);
+        let session = sessions.open_lazy(42);
         session
             .set_later(async move { promise.await.map_err(|_| Error::new(ErrorKind::Other, "broken")) })
             .unwrap();
@@ -863,9 +864,9 @@ mod lazy {
 
     /// "written promises are awaited": also if somebody who wanted the value has stopped waiting.
     #[tokio::test]
-    async fn a_promise_survives_whoever_stops_waiting_for_it() {
+    async fn a_promise_survives_a_dropped_access() {
         let storage = Counting::new();
-        let session = sessions(&storage).lazy(42);
+        let session = sessions(&storage).open_lazy(42);
         let (keep, promise) = oneshot::channel();
         session
             .set_later(async move { promise.await.map_err(|_| Error::new(ErrorKind::Other, "broken")) })
@@ -909,7 +910,7 @@ mod lazy {
 
     /// "handler fails", "lazy": a read that fails is the toucher's error, and can be tried again.
     #[tokio::test]
-    async fn a_read_that_fails_is_the_touchers_error() {
+    async fn a_failed_read_is_the_error_of_the_access() {
         let storage = Counting::new();
         storage.put("42", "5").await;
         storage.fail_read(ErrorKind::Unavailable);
@@ -987,7 +988,7 @@ mod enhance {
             json!({ "deeper": { "__d": 7 } }),
             json!("__d"),
         ] {
-            sessions.update(42, async |mut session| session.set(value.clone())).await.unwrap();
+            sessions.update(42, async |mut session| *session = value.clone()).await.unwrap();
             assert_eq!(sessions.get(42).await.unwrap(), Some(value.clone()));
             sessions.set(43, value.clone()).await.unwrap();
             assert_eq!(sessions.get(43).await.unwrap(), Some(value));
@@ -1025,14 +1026,14 @@ mod enhance {
 
     /// "timeout: checked on read (`e < now`)": what grammY has stored and let run out is gone.
     #[tokio::test]
-    async fn a_session_whose_e_has_passed_is_gone() {
+    async fn a_session_is_expired_after_its_e() {
         let storage = Counting::new();
         for session in [enveloped(&storage), super::sessions(&storage)] {
             storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() - 1)).await;
             assert_eq!(session.get(42).await.unwrap(), None);
             session
                 .update(42, async |mut session| {
-                    assert!(session.is_new());
+                    assert!(Session::is_new(&session));
                     *session += 1;
                 })
                 .await
@@ -1054,7 +1055,7 @@ mod enhance {
 
     /// "undefined is not migrated": where there is no session no step runs.
     #[tokio::test]
-    async fn what_is_not_there_is_not_migrated() {
+    async fn an_absent_session_is_not_migrated() {
         let storage = Counting::new();
         let never = Migrations::new().step(1, |_: Value| -> Value { panic!("no step runs") });
         let sessions: Sessions<u32> =
@@ -1083,7 +1084,7 @@ mod enhance {
 
     /// "migrations from the start", "missing version", "missing `v` = older than all".
     #[tokio::test]
-    async fn data_with_no_version_sees_all_migrations() {
+    async fn data_without_a_version_runs_all_migrations() {
         for stored in [json!([]), json!({ "__d": [] })] {
             let storage = Counting::new();
             storage.put_json("42", stored).await;
@@ -1095,7 +1096,7 @@ mod enhance {
 
     /// "migrations from the middle".
     #[tokio::test]
-    async fn data_with_a_version_sees_the_later_migrations() {
+    async fn data_with_a_version_runs_the_later_migrations() {
         let storage = Counting::new();
         let sessions = migrating(&storage, appending(&[1.0, 2.0, 3.0, 4.0]));
         for (version, seen) in [(0, vec![1.0, 2.0, 3.0, 4.0]), (2, vec![3.0, 4.0]), (3, vec![4.0])] {
@@ -1106,7 +1107,7 @@ mod enhance {
 
     /// "migrations: none when up to date".
     #[tokio::test]
-    async fn data_that_is_up_to_date_sees_none() {
+    async fn current_data_runs_no_migrations() {
         let storage = Counting::new();
         let sessions = migrating(&storage, appending(&[1.0, 2.0]));
         storage.put_json("42", json!({ "v": 2, "__d": [] })).await;
@@ -1118,7 +1119,7 @@ mod enhance {
     /// "version numbers: any JavaScript number; Quirk: `parseInt` drops the fraction; ours: fractions
     /// work".
     #[tokio::test]
-    async fn fractions_run_in_their_place() {
+    async fn fractional_steps_run_in_numeric_order() {
         let storage = Counting::new();
         let sessions = migrating(&storage, appending(&[11.0, 10.1, 10.0, 9.5]));
         for (version, seen) in [
@@ -1139,7 +1140,7 @@ mod enhance {
 
     /// "migrations: run on read, not written back until the next write".
     #[tokio::test]
-    async fn migrated_data_is_not_written_back_until_the_next_write() {
+    async fn migrated_data_is_saved_with_the_next_change() {
         let storage = Counting::new();
         let stored = r#"{"v":1,"__d":[]}"#;
         storage.put("42", stored).await;
@@ -1154,13 +1155,13 @@ mod enhance {
 
     /// "migrations: same, plus an option to write back".
     #[tokio::test]
-    async fn migrated_data_is_written_back_if_so_asked() {
+    async fn migrated_data_is_saved_with_persist_migrated() {
         let storage = Counting::new();
         storage.put("42", r#"{"v":1,"__d":[]}"#).await;
         let sessions: Sessions<Vec<f64>> = Sessions::builder()
             .storage(storage.clone())
             .migrations(appending(&[1.0, 2.0]))
-            .write_back(true)
+            .persist_migrated(true)
             .build()
             .unwrap();
         sessions.update(42, async |_| ()).await.unwrap();
@@ -1186,7 +1187,8 @@ mod enhance {
         storage.put("42", stored).await;
         let plain: Sessions<Vec<f64>> = Sessions::new(storage.clone()).unwrap();
         for sessions in [migrating(&storage, appending(&[1.0, 3.0])), plain] {
-            let error = sessions.update(42, async |mut session| session.clear()).await.unwrap_err();
+            let error =
+                sessions.update(42, async |mut session| Session::clear(&mut session)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::VersionTooNew);
             assert!(error.message().contains("newer program"), "{error}");
             assert_eq!(kind(sessions.update(42, async |mut s| s.push(1.0)).await), ErrorKind::VersionTooNew);
@@ -1327,7 +1329,7 @@ mod enhance {
     /// "`{"v": 3, "__d": <data>, "e": 1795310512273}`": grammY's sessions are read, migrated and saved
     /// in the shape that grammY reads.
     #[tokio::test]
-    async fn what_grammy_has_stored_is_read_migrated_and_saved_as_grammy_would() {
+    async fn sessions_of_grammy_are_read_migrated_and_saved_as_grammy_does() {
         let (storage, fifty_years) = (Counting::new(), Duration::from_secs(50 * 365 * 24 * 3600));
         for (key, text) in fixtures() {
             storage.put(&key, text).await;
@@ -1408,7 +1410,7 @@ mod enhance {
 
     /// An untouched session stays as grammY has written it, byte for byte.
     #[tokio::test]
-    async fn what_is_only_read_stays_as_grammy_has_written_it() {
+    async fn a_read_leaves_the_bytes_of_grammy_unchanged() {
         let storage = Counting::new();
         let sessions: Sessions<Value> = Sessions::builder()
             .storage(storage.clone())
@@ -1426,7 +1428,7 @@ mod enhance {
 
     /// What grammY wrote without `enhanceStorage` is legacy data, and so older than every step.
     #[tokio::test]
-    async fn what_grammy_has_stored_bare_is_older_than_every_step() {
+    async fn bare_sessions_of_grammy_run_all_migrations() {
         let storage = Counting::new();
         let sessions: Sessions<Value> = Sessions::builder()
             .storage(storage.clone())
@@ -1446,7 +1448,7 @@ mod memory {
     /// "read, write, delete": sessions that are given no storage live in memory.
     #[cfg(feature = "memory")]
     #[tokio::test]
-    async fn sessions_with_no_storage_are_in_memory() {
+    async fn sessions_without_a_storage_are_in_memory() {
         let sessions = Sessions::<u32>::builder().build().unwrap();
         assert_eq!(sessions.get(42).await.unwrap(), None);
         sessions.set(42, 7).await.unwrap();
@@ -1481,7 +1483,7 @@ mod memory {
         let sessions: Sessions<u32> = Sessions::builder()
             .storage(storage.clone())
             .lifetime(Lifetime::after_write(short))
-            .conflicts(Conflicts::Fail)
+            .conflicts(ConflictPolicy::Fail)
             .build()
             .unwrap();
         let start = std::time::Instant::now();

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use futures_util::FutureExt;
-use larder_session::{Conflicts, Error, ErrorKind, KvSessions, Lifetime};
+use larder_session::{ConflictPolicy, Error, ErrorKind, KvSessions, Lifetime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn all(values: Value) -> BTreeMap<String, Value> {
 // What both do.
 
 #[tokio::test]
-async fn what_is_set_is_there_and_what_is_deleted_is_not() {
+async fn set_values_exist_and_deleted_values_do_not() {
     let storage = Counting::new();
     let sessions = sessions(&storage);
     assert_eq!(sessions.get::<u32>(GUILD, "pings").await.unwrap(), None);
@@ -112,7 +112,7 @@ async fn nothing_is_written_if_nothing_changes() {
 }
 
 #[tokio::test]
-async fn clearing_deletes_the_whole_session_and_the_initial_values_are_back() {
+async fn clear_deletes_the_session_and_restores_the_initial_values() {
     let storage = Counting::new();
     let sessions = with_initial(&storage);
     sessions.set(GUILD, "pings", 5).await.unwrap();
@@ -231,7 +231,7 @@ async fn names_that_are_set_at_the_same_time_are_all_kept() {
 // Names.
 
 #[tokio::test]
-async fn any_name_will_do_but_larders_own() {
+async fn every_name_except_the_reserved_one_is_valid() {
     let storage = Counting::new();
     let sessions = sessions(&storage);
     let names = ["", "__d", "v", "__proto__", "a.b", "$where", "名前", "constructor", " ", "larder", "\0"];
@@ -256,7 +256,7 @@ async fn a_null_is_a_name_without_a_value() {
 }
 
 #[tokio::test]
-async fn a_value_that_json_cannot_hold_is_refused() {
+async fn a_value_that_json_cannot_represent_is_refused() {
     let storage = Counting::new();
     let sessions = sessions(&storage);
     let odd = std::collections::HashMap::from([(vec![1], 2)]);
@@ -304,7 +304,7 @@ async fn a_handler_that_fails_writes_nothing() {
 }
 
 #[tokio::test]
-async fn what_another_process_sets_meanwhile_is_kept() {
+async fn concurrent_changes_by_another_process_are_kept() {
     let storage = Counting::new();
     storage.overtake(GUILD, json!({ "theirs": 1 }));
     sessions(&storage).set(GUILD, "ours", 2).await.unwrap();
@@ -326,7 +326,9 @@ async fn everything_that_other_sessions_have_can_be_set_up() {
     let sessions = KvSessions::builder()
         .storage(storage.clone())
         .prefix("guild:")
-        .with(|sessions| sessions.lifetime(Lifetime::after_write(LONG)).conflicts(Conflicts::Fail).envelope())
+        .with(|sessions| {
+            sessions.lifetime(Lifetime::after_write(LONG)).conflicts(ConflictPolicy::Fail).envelope()
+        })
         .build()
         .unwrap();
     sessions.set(1, "a", 1).await.unwrap();

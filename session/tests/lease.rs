@@ -278,17 +278,17 @@ macro_rules! on_both {
 }
 
 on_both! {
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_all_who_try_at_once_gets_it
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_all_who_wait_holds_at_a_time
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_many_concurrent_attempts_succeeds
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_waiting_process_holds_the_lease_at_a_time
     #[tokio::test] tokens_grow_across_release_drop_and_death
-    #[tokio::test] who_has_lost_it_neither_renews_nor_releases_it
+    #[tokio::test] a_lost_lease_cannot_be_renewed_or_released
     #[tokio::test] a_lease_that_is_not_renewed_expires
     #[tokio::test] a_renewed_lease_outlives_its_time_to_live
     #[tokio::test] a_renewal_keeps_the_value_and_the_version
     #[tokio::test] a_renewal_does_not_extend_the_lease_of_another_holder
 }
 
-async fn one_of_all_who_try_at_once_gets_it(storage: Store) {
+async fn one_of_many_concurrent_attempts_succeeds(storage: Store) {
     let barrier = Arc::new(Barrier::new(32));
     let mut tasks = JoinSet::new();
     for _ in 0..32 {
@@ -303,7 +303,7 @@ async fn one_of_all_who_try_at_once_gets_it(storage: Store) {
     assert_eq!(leases.iter().flatten().count(), 1);
 }
 
-async fn one_of_all_who_wait_holds_at_a_time(storage: Store) {
+async fn one_waiting_process_holds_the_lease_at_a_time(storage: Store) {
     let inside = Arc::new(AtomicUsize::new(0));
     let tokens = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
@@ -346,7 +346,7 @@ async fn tokens_grow_across_release_drop_and_death(storage: Store) {
     assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
 }
 
-async fn who_has_lost_it_neither_renews_nor_releases_it(storage: Store) {
+async fn a_lost_lease_cannot_be_renewed_or_released(storage: Store) {
     let leases = long(&storage);
     let first = take(&leases).await;
     storage.delete(entry()).await.unwrap();
@@ -460,7 +460,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_within_its_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_taken_away_is_lost_at_the_next_renewal() {
+async fn a_lease_with_a_deleted_entry_is_lost_at_the_next_renewal() {
     let storage = memory();
     let lease = take(&long(&storage)).await;
     let start = tokio::time::Instant::now();
@@ -472,7 +472,7 @@ async fn a_lease_that_is_taken_away_is_lost_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_comes_back_too_late_keeps_nobody_out() {
+async fn a_late_renewal_does_not_block_other_holders() {
     let (remote, storage) = Remote::new();
     let lease = take(&long(&storage)).await;
     let answers = remote.answers.lock().await;
@@ -485,7 +485,7 @@ async fn a_renewal_that_comes_back_too_late_keeps_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_waits_for_the_renewal_under_way() {
+async fn a_release_waits_for_a_renewal_in_progress() {
     let (remote, storage) = Remote::new();
     let lease = take(&long(&storage)).await;
     let answers = remote.answers.lock().await;
@@ -506,7 +506,7 @@ async fn a_release_waits_for_the_renewal_under_way() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_dropped_is_no_obstacle() {
+async fn a_dropped_renewal_does_not_prevent_the_next() {
     let (remote, storage) = Remote::new();
     let leases = long(&storage);
     let lease = take(&leases).await;
@@ -524,7 +524,7 @@ async fn a_renewal_that_is_dropped_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_change_whose_answer_was_lost_is_no_obstacle() {
+async fn a_change_with_a_lost_response_does_not_prevent_the_next() {
     let (remote, storage) = Remote::new();
     let leases = long(&storage);
     let lease = take(&leases).await;
@@ -646,7 +646,7 @@ async fn a_released_or_dropped_lease_leaves_no_task_behind() {
 }
 
 #[tokio::test]
-async fn whoever_stops_waiting_hurts_nobody() {
+async fn a_cancelled_wait_does_not_affect_others() {
     let storage = memory();
     let leases = long(&storage);
     let holder = take(&leases).await;
@@ -686,7 +686,7 @@ async fn waiting_ends_at_its_limit() {
 }
 
 #[tokio::test]
-async fn checks_know_the_newest_token() {
+async fn check_accepts_only_the_newest_token() {
     let storage = memory();
     let leases = long(&storage);
     assert_eq!(kind(leases.check(&key(), 1).await), ErrorKind::Conflict);
@@ -704,7 +704,7 @@ async fn checks_know_the_newest_token() {
 }
 
 #[tokio::test]
-async fn leases_of_different_keys_and_prefixes_do_not_meet() {
+async fn leases_of_different_keys_and_prefixes_are_independent() {
     let storage = memory();
     let mut leases = Vec::new();
     for prefix in ["lease:", "jobs:"] {
@@ -719,7 +719,7 @@ async fn leases_of_different_keys_and_prefixes_do_not_meet() {
 }
 
 #[tokio::test]
-async fn a_store_that_lacks_something_is_refused() {
+async fn a_store_without_a_capability_is_refused() {
     let no_expiry = Info::minimal("lacking").with_versions(Versions::Unique);
     let no_versions = Info::minimal("lacking").with_expiry();
     for (info, lacks) in [
@@ -741,7 +741,7 @@ async fn a_store_that_lacks_something_is_refused() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused() {
+async fn invalid_options_are_refused() {
     let leases = long(memory());
     for ttl in [Duration::ZERO, Duration::from_micros(9_999), Duration::MAX] {
         let lease = leases.clone().with_ttl(ttl).lock(&key()).await;
@@ -789,7 +789,7 @@ fn a_lease_outlives_its_runtime_without_harm() {
 }
 
 #[test]
-fn without_a_runtime_there_is_no_renewal() {
+fn without_a_runtime_a_renewed_lease_is_refused() {
     let leases = long(memory());
     let refused = leases.try_lock(&key()).now_or_never().unwrap();
     assert_eq!(kind(refused), ErrorKind::InvalidConfig);

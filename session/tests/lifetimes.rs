@@ -10,7 +10,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use larder_core::{Expiry, clock::unix_millis};
-use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Migrations, Sessions};
+use larder_session::{
+    ConflictPolicy, ErrorKind, KvSessions, Lifetime, Migrations, OpenSession, Session, Sessions,
+};
 use serde_json::Value;
 
 use common::{Call, Counting, LIMIT, LONG, kind, until};
@@ -55,7 +57,7 @@ async fn use_until_gone(sessions: &Sessions<u32>, at_most: Duration) -> Option<(
 // For ever.
 
 #[tokio::test]
-async fn sessions_live_for_ever_by_default() {
+async fn sessions_do_not_expire_by_default() {
     let storage = Counting::new();
     let sessions = Sessions::<u32>::new(storage.clone()).unwrap();
     increment(&sessions).await;
@@ -83,7 +85,7 @@ async fn a_session_ends_by_itself_after_its_last_write() {
 }
 
 #[tokio::test]
-async fn every_write_counts_anew_and_a_use_without_one_does_not() {
+async fn a_write_restarts_the_lifetime_and_a_read_does_not() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::after_write(LONG));
     increment(&sessions).await;
@@ -98,7 +100,7 @@ async fn every_write_counts_anew_and_a_use_without_one_does_not() {
 }
 
 #[tokio::test]
-async fn used_but_not_written_a_session_ends_all_the_same() {
+async fn a_read_does_not_extend_an_after_write_session() {
     let storage = Counting::new();
     let short = Duration::from_millis(100);
     let sessions = living(&storage, Lifetime::after_write(short));
@@ -119,7 +121,7 @@ async fn a_use_extends_a_sliding_session_without_rewriting_it() {
     look(&sessions).await;
     sessions.get(42).await.unwrap();
     sessions.update_lazy(42, async |session| session.get().await).await.unwrap();
-    sessions.open(42).await.unwrap().save().await.unwrap();
+    OpenSession::save(sessions.open(42).await.unwrap()).await.unwrap();
     assert_eq!((storage.count(Call::Touch), storage.writes()), (4, 0));
     assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
     assert_eq!(storage.record("42").await.unwrap(), before, "value and version are the same");
@@ -132,9 +134,9 @@ async fn touching_does_not_make_another_process_run_its_handler_again() {
     let (one, other) = (living(&storage, lifetime), living(&storage, lifetime));
     increment(&one).await;
     let mut open = one.open(42).await.unwrap();
-    **open += 1;
+    *open += 1;
     look(&other).await;
-    open.save().await.unwrap();
+    OpenSession::save(open).await.unwrap();
     assert_eq!(storage.text("42").await.unwrap(), "2");
 }
 
@@ -203,7 +205,7 @@ async fn a_sliding_session_ends_when_it_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_is_not_brought_back_by_using_it() {
+async fn using_an_expired_session_does_not_restore_it() {
     let storage = Counting::new();
     let sessions = KvSessions::builder()
         .storage(storage.clone())
@@ -217,7 +219,7 @@ async fn a_session_that_is_gone_is_not_brought_back_by_using_it() {
 // Absolute.
 
 #[tokio::test]
-async fn an_absolute_session_keeps_its_end_whatever_happens_to_it() {
+async fn an_absolute_session_keeps_its_end() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::absolute(LONG));
     let before = unix_millis();
@@ -244,7 +246,7 @@ async fn an_absolute_session_keeps_its_end_whatever_happens_to_it() {
 }
 
 #[tokio::test]
-async fn an_absolute_session_ends_however_much_it_is_used_and_written() {
+async fn an_absolute_session_ends_despite_reads_and_writes() {
     let storage = Counting::new();
     let most = Duration::from_millis(200);
     let sessions = living(&storage, Lifetime::absolute(most));
@@ -270,7 +272,7 @@ async fn a_session_that_is_cleared_and_set_has_a_new_end() {
     a_moment().await;
     sessions
         .update(42, async |mut session| {
-            session.clear();
+            Session::clear(&mut session);
             *session = 7;
         })
         .await
@@ -285,7 +287,7 @@ async fn a_session_that_is_cleared_and_set_has_a_new_end() {
 // Both.
 
 #[tokio::test]
-async fn with_both_the_earlier_end_counts() {
+async fn of_two_lifetimes_the_earlier_end_applies() {
     let storage = Counting::new();
     // Idle for less than it lives: the idle time, and touches keep the end.
     let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO).at_most(10 * LONG));
@@ -314,7 +316,7 @@ async fn with_both_the_earlier_end_counts() {
 }
 
 #[tokio::test]
-async fn with_both_a_session_ends_at_its_end_although_it_is_used() {
+async fn a_limited_sliding_session_ends_at_its_limit_despite_use() {
     let storage = Counting::new();
     let (idle, most) = (Duration::from_millis(400), Duration::from_millis(800));
     let sessions = living(&storage, Lifetime::sliding(idle).touch_every(Duration::ZERO).at_most(most));
@@ -323,7 +325,7 @@ async fn with_both_a_session_ends_at_its_end_although_it_is_used() {
 }
 
 #[tokio::test]
-async fn with_both_a_session_ends_when_it_is_not_used() {
+async fn a_limited_sliding_session_ends_without_use() {
     let storage = Counting::new();
     let idle = Duration::from_millis(100);
     let sessions = living(&storage, Lifetime::sliding(idle).at_most(LONG));
@@ -336,7 +338,7 @@ async fn with_both_a_session_ends_when_it_is_not_used() {
 // Remaining time.
 
 #[tokio::test]
-async fn the_remaining_time_is_the_stores() {
+async fn ttl_returns_the_expiry_in_the_store() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::after_write(LONG));
     assert_eq!(sessions.ttl(42).await.unwrap(), None);
@@ -360,7 +362,7 @@ async fn the_remaining_time_is_the_stores() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_stored_beside_the_session_counts_for_the_remaining_time() {
+async fn ttl_includes_the_stored_end() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::after_write(LONG));
     // As grammY stores it, in a store that does not know its end.
@@ -405,7 +407,7 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
         let sessions: Sessions<u32> = Sessions::builder()
             .storage(storage.clone())
             .migrations(migrations())
-            .write_back(true)
+            .persist_migrated(true)
             .build()
             .unwrap();
         sessions
@@ -447,7 +449,7 @@ async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
     }
 
     let build = |lifetime| {
-        let builder = Sessions::<u32>::builder().storage(Eternal).conflicts(Conflicts::LastWriteWins);
+        let builder = Sessions::<u32>::builder().storage(Eternal).conflicts(ConflictPolicy::LastWriteWins);
         builder.lifetime(lifetime).build()
     };
     for lifetime in [Lifetime::after_write(LONG), Lifetime::sliding(LONG), Lifetime::absolute(LONG)] {

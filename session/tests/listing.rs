@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use larder_core::{Expiry, Key};
-use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
+use larder_session::{ConflictPolicy, ErrorKind, Lifetime, Session, Sessions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -92,7 +92,7 @@ async fn expired_sessions_are_not_listed() {
 }
 
 #[tokio::test]
-async fn delete_all_deletes_what_is_under_the_prefix() {
+async fn delete_all_deletes_all_keys_with_the_prefix() {
     let storage = Counting::new();
     let (chats, users) = (prefixed(&storage, "chat:"), prefixed(&storage, "user:"));
     for key in 0..1000 {
@@ -107,7 +107,7 @@ async fn delete_all_deletes_what_is_under_the_prefix() {
 }
 
 #[tokio::test]
-async fn larders_own_keys_are_no_sessions() {
+async fn reserved_keys_are_not_sessions() {
     let storage = Counting::new();
     let sessions = Sessions::<u32>::builder()
         .storage(storage.clone())
@@ -162,7 +162,7 @@ async fn die_before(step: usize, storage: &Counting, chats: &Sessions<u32>) {
 }
 
 #[tokio::test]
-async fn a_session_on_its_way_is_listed_once() {
+async fn a_moving_session_is_listed_once() {
     for step in 1..=STEPS {
         let storage = Counting::new();
         let chats = prefixed(&storage, "chat:");
@@ -176,7 +176,7 @@ async fn a_session_on_its_way_is_listed_once() {
 }
 
 #[tokio::test]
-async fn two_sessions_on_their_way_to_be_one_are_listed_until_they_are() {
+async fn two_sessions_are_listed_until_they_are_merged() {
     for step in 1..=STEPS {
         let storage = Counting::new();
         let builder = Sessions::<u32>::builder().storage(storage.clone()).prefix("chat:");
@@ -194,7 +194,7 @@ async fn two_sessions_on_their_way_to_be_one_are_listed_until_they_are() {
 }
 
 #[tokio::test]
-async fn a_storage_with_no_listing_says_so() {
+async fn a_storage_without_listing_returns_unsupported() {
     use larder_core::{
         Bytes, DeleteOptions, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
     };
@@ -215,12 +215,12 @@ async fn a_storage_with_no_listing_says_so() {
         }
     }
 
-    let builder = Sessions::<u32>::builder().storage(Unlisted).conflicts(Conflicts::LastWriteWins);
+    let builder = Sessions::<u32>::builder().storage(Unlisted).conflicts(ConflictPolicy::LastWriteWins);
     let sessions = builder.build().unwrap();
     assert_eq!(kind(sessions.keys().try_collect::<Vec<_>>().await), ErrorKind::Unsupported);
     assert_eq!(kind(sessions.all().try_collect::<Vec<_>>().await), ErrorKind::Unsupported);
     assert_eq!(kind(sessions.delete_all().await), ErrorKind::Unsupported);
-    assert_eq!(kind(sessions.keys_of("ann").await), ErrorKind::Unsupported);
+    assert_eq!(kind(sessions.keys_by_owner("ann").await), ErrorKind::Unsupported);
 }
 
 // The index of owners.
@@ -265,9 +265,9 @@ async fn the_sessions_of_a_user_are_found() {
     log_in(&visits, "desk", "bob").await;
     // One that was not read before it was set.
     visits.set("tablet", Visit::of("ann")).await.unwrap();
-    assert_eq!(visits.keys_of("ann").await.unwrap(), ["laptop", "phone", "tablet"]);
-    assert_eq!(visits.keys_of("bob").await.unwrap(), ["desk"]);
-    assert!(visits.keys_of("nobody").await.unwrap().is_empty());
+    assert_eq!(visits.keys_by_owner("ann").await.unwrap(), ["laptop", "phone", "tablet"]);
+    assert_eq!(visits.keys_by_owner("bob").await.unwrap(), ["desk"]);
+    assert!(visits.keys_by_owner("nobody").await.unwrap().is_empty());
     assert_eq!(keys(&visits).await, ["anonymous", "desk", "laptop", "phone", "tablet"]);
 }
 
@@ -278,29 +278,29 @@ async fn the_sessions_of_a_user_are_deleted_and_those_of_others_stay() {
     for (key, user) in [("laptop", "ann"), ("phone", "ann"), ("desk", "bob")] {
         log_in(&visits, key, user).await;
     }
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 2);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 2);
     assert_eq!(keys(&visits).await, ["desk"]);
-    assert!(visits.keys_of("ann").await.unwrap().is_empty());
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 0);
-    assert_eq!(visits.keys_of("bob").await.unwrap(), ["desk"]);
+    assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
+    assert_eq!(visits.keys_by_owner("bob").await.unwrap(), ["desk"]);
     assert_eq!(stored(&storage).await.len(), 2, "nothing is left in the index");
 }
 
 #[tokio::test]
-async fn key_of_another_program_hides_no_session_of_a_user() {
+async fn a_key_of_another_program_hides_no_session_of_a_user() {
     let storage = Counting::new();
     let visits = owned(&storage);
     log_in(&visits, "laptop", "ann").await;
     storage.fail_key(ErrorKind::InvalidKey);
-    assert_eq!(visits.keys_of("ann").await.unwrap(), ["laptop"]);
+    assert_eq!(visits.keys_by_owner("ann").await.unwrap(), ["laptop"]);
     storage.fail_key(ErrorKind::Unavailable);
-    assert_eq!(kind(visits.delete_of("ann").await), ErrorKind::Unavailable);
+    assert_eq!(kind(visits.delete_by_owner("ann").await), ErrorKind::Unavailable);
     storage.fail_key(ErrorKind::InvalidKey);
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn names_that_look_like_others_are_told_apart() {
+async fn similar_owner_names_are_distinguished() {
     let storage = Counting::new();
     let visits = owned(&storage);
     let users = ["a", "a:", "a:b", "a%3Ab", "a%", ":", "ann", "an", "名前"];
@@ -308,10 +308,10 @@ async fn names_that_look_like_others_are_told_apart() {
         log_in(&visits, &format!("b:{number}"), user).await;
     }
     for (number, user) in users.iter().enumerate() {
-        assert_eq!(visits.keys_of(user).await.unwrap(), [format!("b:{number}")], "{user}");
+        assert_eq!(visits.keys_by_owner(user).await.unwrap(), [format!("b:{number}")], "{user}");
     }
     for user in users {
-        assert_eq!(visits.delete_of(user).await.unwrap(), 1, "{user}");
+        assert_eq!(visits.delete_by_owner(user).await.unwrap(), 1, "{user}");
     }
 }
 
@@ -327,49 +327,49 @@ async fn kinds_of_session_have_separate_indices() {
         .unwrap();
     log_in(&visits, "laptop", "ann").await;
     log_in(&carts, "1", "ann").await;
-    assert_eq!(visits.keys_of("ann").await.unwrap(), ["laptop"]);
-    assert_eq!(carts.delete_of("ann").await.unwrap(), 1);
-    assert_eq!(visits.keys_of("ann").await.unwrap(), ["laptop"]);
+    assert_eq!(visits.keys_by_owner("ann").await.unwrap(), ["laptop"]);
+    assert_eq!(carts.delete_by_owner("ann").await.unwrap(), 1);
+    assert_eq!(visits.keys_by_owner("ann").await.unwrap(), ["laptop"]);
 }
 
 #[tokio::test]
-async fn a_session_that_changes_hands_is_its_new_owners() {
+async fn a_session_with_a_new_owner_belongs_to_the_new_owner() {
     let storage = Counting::new();
     let visits = owned(&storage);
     log_in(&visits, "kiosk", "ann").await;
     log_in(&visits, "kiosk", "bob").await;
-    assert!(visits.keys_of("ann").await.unwrap().is_empty());
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 0);
-    assert_eq!(visits.keys_of("bob").await.unwrap(), ["kiosk"]);
+    assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
+    assert_eq!(visits.keys_by_owner("bob").await.unwrap(), ["kiosk"]);
     // Logged out, it is nobody's.
     visits.update("kiosk", async |mut visit| visit.user = None).await.unwrap();
-    assert!(visits.keys_of("bob").await.unwrap().is_empty());
+    assert!(visits.keys_by_owner("bob").await.unwrap().is_empty());
     assert_eq!(keys(&visits).await, ["kiosk"]);
 }
 
 #[tokio::test]
-async fn a_session_that_is_set_unread_is_its_new_owners_only() {
+async fn a_session_set_without_a_read_belongs_to_the_new_owner_only() {
     let storage = Counting::new();
     let visits = owned(&storage);
     log_in(&visits, "kiosk", "ann").await;
     visits.set("kiosk", Visit::of("bob")).await.unwrap();
-    assert!(visits.keys_of("ann").await.unwrap().is_empty());
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 0);
+    assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
     assert_eq!(visits.get("kiosk").await.unwrap(), Some(Visit::of("bob")));
     visits.update_lazy("kiosk", async |visit| visit.set(Visit::of("eve"))).await.unwrap();
-    assert_eq!(visits.delete_of("bob").await.unwrap(), 0);
-    assert_eq!(visits.delete_of("eve").await.unwrap(), 1);
+    assert_eq!(visits.delete_by_owner("bob").await.unwrap(), 0);
+    assert_eq!(visits.delete_by_owner("eve").await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_session_that_is_deleted_is_nobodys() {
+async fn a_deleted_session_has_no_owner() {
     let storage = Counting::new();
     let visits = owned(&storage);
     for key in ["cleared", "deleted", "lazily", "all", "behind"] {
         log_in(&visits, key, "ann").await;
     }
-    let remaining = async || visits.keys_of("ann").await.unwrap();
-    visits.update("cleared", async |mut visit| visit.clear()).await.unwrap();
+    let remaining = async || visits.keys_by_owner("ann").await.unwrap();
+    visits.update("cleared", async |mut visit| Session::clear(&mut visit)).await.unwrap();
     assert_eq!(remaining().await, ["all", "behind", "deleted", "lazily"]);
     assert!(visits.delete("deleted").await.unwrap());
     assert_eq!(remaining().await, ["all", "behind", "lazily"]);
@@ -381,7 +381,7 @@ async fn a_session_that_is_deleted_is_nobodys() {
     assert!(remaining().await.is_empty());
     // Whoever takes the key next is not logged out in her name.
     log_in(&visits, "deleted", "bob").await;
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 0);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
     assert_eq!(keys(&visits).await, ["deleted"]);
 }
 
@@ -392,7 +392,7 @@ async fn a_session_that_cannot_be_read_is_deleted_with_the_others_of_its_owner()
     log_in(&visits, "laptop", "ann").await;
     log_in(&visits, "phone", "ann").await;
     storage.put("visit:laptop", "not json").await;
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 2);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 2);
     assert!(keys(&visits).await.is_empty());
 }
 
@@ -402,11 +402,11 @@ async fn a_user_is_logged_out_under_the_key_that_a_session_has_moved_to() {
     let visits = owned(&storage);
     log_in(&visits, "old", "ann").await;
     visits.move_key("old", "new").await.unwrap();
-    assert!(!visits.keys_of("ann").await.unwrap().is_empty());
+    assert!(!visits.keys_by_owner("ann").await.unwrap().is_empty());
     visits.update("old", async |mut visit| visit.pages += 1).await.unwrap();
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 1);
     assert!(keys(&visits).await.is_empty());
-    assert!(visits.keys_of("ann").await.unwrap().is_empty());
+    assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
 }
 
 /// The time that the entry of the index has left, and that of the session.
@@ -436,7 +436,7 @@ async fn the_index_ends_soon_after_the_session() {
 }
 
 #[tokio::test]
-async fn session_that_a_merge_has_made_is_in_the_index() {
+async fn a_merged_session_is_in_the_index() {
     let storage = Counting::new();
     let visits: Sessions<Visit> = Sessions::builder()
         .storage(storage.clone())
@@ -455,12 +455,12 @@ async fn session_that_a_merge_has_made_is_in_the_index() {
             storage.behind().delete(Key::new(&key).unwrap()).await.unwrap();
         }
     }
-    assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
+    assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 1);
     assert_eq!(visits.get("old").await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn no_session_outlives_its_entry_in_the_index() {
+async fn sessions_do_not_outlive_their_index_entries() {
     let storage = Counting::new();
     let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
     log_in(&visits, "laptop", "ann").await;
@@ -506,7 +506,7 @@ async fn a_session_with_no_owner_costs_no_more() {
     assert_eq!((storage.reads(), storage.writes()), (1, 1));
     let plain: Sessions<u32> = prefixed(&storage, "plain:");
     plain.set(1, 7).await.unwrap();
-    assert!(plain.keys_of("ann").await.unwrap().is_empty());
-    assert_eq!(plain.delete_of("ann").await.unwrap(), 0);
+    assert!(plain.keys_by_owner("ann").await.unwrap().is_empty());
+    assert_eq!(plain.delete_by_owner("ann").await.unwrap(), 0);
     assert_eq!(storage.json("plain:1").await.unwrap(), json!(7));
 }

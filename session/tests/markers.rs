@@ -32,7 +32,7 @@ where
     sessions.set("victim", victim).await.unwrap();
     let saved = [
         sessions.set(1, chosen.clone()).await,
-        sessions.update(1, async |mut session| session.set(chosen.clone())).await,
+        sessions.update(1, async |mut session| *session = chosen.clone()).await,
         sessions.update_lazy(1, async |session| session.set(chosen.clone())).await,
     ];
     if saved.iter().all(Result::is_err) {
@@ -181,7 +181,7 @@ async fn chosen_content_is_never_an_envelope_in_a_codec_that_does_not_describe_i
 }
 
 #[tokio::test]
-async fn envelope_is_refused_where_the_codec_cannot_hold_one() {
+async fn an_envelope_is_refused_if_the_codec_cannot_encode_it() {
     let builder = || Sessions::<u32>::builder().storage(Counting::new()).codec(Positional);
     for refused in [
         builder().envelope().build(),
@@ -196,7 +196,7 @@ async fn envelope_is_refused_where_the_codec_cannot_hold_one() {
 }
 
 #[tokio::test]
-async fn store_that_reorders_members_makes_no_marker_of_a_session() {
+async fn a_store_that_reorders_members_turns_no_session_into_a_marker() {
     let storage = Counting::new();
     let sessions: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
     let chosen = json!({ "A comes first": 1, "__larder": { "moved": { "to": "2", "id": "1" } } });
@@ -210,7 +210,7 @@ async fn store_that_reorders_members_makes_no_marker_of_a_session() {
 }
 
 #[tokio::test]
-async fn escaped_and_doubled_names_make_no_marker_in_a_store_that_normalizes_json() {
+async fn escaped_and_duplicate_names_do_not_become_a_marker_in_a_normalizing_store() {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     #[serde(transparent)]
     struct Raw(Box<RawValue>);
@@ -237,7 +237,7 @@ async fn escaped_and_doubled_names_make_no_marker_in_a_store_that_normalizes_jso
 }
 
 #[tokio::test]
-async fn member_of_that_name_that_another_program_has_stored_is_part_of_a_session() {
+async fn a_reserved_member_of_another_program_is_part_of_the_session() {
     let storage = Counting::new();
     let sessions: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
     for stored in [

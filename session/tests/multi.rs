@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use larder_session::{Conflicts, ErrorKind, Fragment, Lifetime, Multi, Sessions};
+use larder_session::{ConflictPolicy, ErrorKind, Fragment, Lifetime, Multi, Sessions};
 use serde_json::json;
 
 use crate::common::{Counting, HandlerError, kind, soon};
@@ -39,22 +39,22 @@ async fn refused_when_run_again(storage: &Counting, before: Option<i64>) -> Opti
 }
 
 #[tokio::test]
-async fn what_a_first_run_has_saved_is_put_back_if_the_second_fails() {
+async fn saves_of_the_first_run_are_undone_if_the_second_fails() {
     assert_eq!(refused_when_run_again(&Counting::new(), Some(100)).await, Some(100));
 }
 
 #[tokio::test]
-async fn a_session_that_a_first_run_has_made_is_gone_if_the_second_fails() {
+async fn a_session_created_by_the_first_run_is_deleted_if_the_second_fails() {
     assert_eq!(refused_when_run_again(&Counting::new(), None).await, None);
 }
 
 #[tokio::test]
-async fn a_conflict_that_is_not_run_again_puts_back_what_was_saved() {
+async fn a_conflict_without_a_retry_undoes_the_saves() {
     let storage = Counting::new();
     let from: Sessions<i64> = Sessions::builder()
         .storage(storage.clone())
         .prefix("from:")
-        .conflicts(Conflicts::Fail)
+        .conflicts(ConflictPolicy::Fail)
         .build()
         .unwrap();
     let to = accounts(&storage, "to:");
@@ -71,12 +71,12 @@ async fn a_conflict_that_is_not_run_again_puts_back_what_was_saved() {
 }
 
 #[tokio::test]
-async fn conflict_of_one_fragment_says_that_another_was_saved() {
+async fn a_conflict_after_a_partial_save_has_an_unknown_outcome() {
     let storage = Counting::new();
     let from = Sessions::<i64>::builder()
         .storage(storage.clone())
         .prefix("from:")
-        .conflicts(Conflicts::Fail)
+        .conflicts(ConflictPolicy::Fail)
         .build();
     let to = accounts(&storage, "to:");
     to.set(1, 5).await.unwrap();
@@ -135,7 +135,7 @@ async fn two_keys_that_have_become_one_session_are_refused() {
 }
 
 #[tokio::test]
-async fn an_update_of_a_moved_session_within_a_lazy_one_does_not_hang() {
+async fn a_nested_update_of_a_moved_session_in_a_lazy_one_does_not_hang() {
     let storage = Counting::new();
     let chats = accounts(&storage, "");
     chats.move_key("old", "new").await.unwrap();
@@ -152,10 +152,10 @@ async fn an_update_of_a_moved_session_within_a_lazy_one_does_not_hang() {
 }
 
 #[tokio::test]
-async fn a_promise_that_waits_for_its_own_session_is_an_error_and_not_a_hang() {
+async fn a_promise_that_uses_its_own_session_is_an_error() {
     let storage = Counting::new();
     let chats = accounts(&storage, "");
-    let chat = chats.lazy(1);
+    let chat = chats.open_lazy(1);
     let itself = chat.clone();
     chat.set_later(async move { Ok(itself.get().await? + 1) }).unwrap();
     assert_eq!(kind(soon(chat.save()).await), ErrorKind::Unsupported);
@@ -163,7 +163,7 @@ async fn a_promise_that_waits_for_its_own_session_is_an_error_and_not_a_hang() {
 }
 
 #[tokio::test]
-async fn merging_sessions_gives_neither_a_longer_life() {
+async fn a_merge_extends_neither_lifetime() {
     const HOUR: Duration = Duration::from_secs(3600);
     let storage = Counting::new();
     let sessions = |lifetime| -> Sessions<i64> {
@@ -184,7 +184,7 @@ async fn merging_sessions_gives_neither_a_longer_life() {
 }
 
 #[tokio::test]
-async fn logging_a_user_out_leaves_no_session_that_is_being_written_out_of_the_index() {
+async fn a_session_written_during_delete_by_owner_stays_in_the_index() {
     let storage = Counting::new();
     let sessions: Sessions<String> = Sessions::builder()
         .storage(storage.clone())
@@ -197,11 +197,11 @@ async fn logging_a_user_out_leaves_no_session_that_is_being_written_out_of_the_i
         // The index has it, the session is not there yet.
         gate.let_through(1);
         gate.arrived(2).await;
-        assert_eq!(sessions.delete_of("ann").await.unwrap(), 0);
+        assert_eq!(sessions.delete_by_owner("ann").await.unwrap(), 0);
         gate.let_through(100);
     };
     let (logged_in, ()) = soon(futures_util::future::join(log_in, log_out)).await;
     logged_in.unwrap();
-    assert_eq!(sessions.keys_of("ann").await.unwrap(), ["id"]);
-    assert_eq!(sessions.delete_of("ann").await.unwrap(), 1);
+    assert_eq!(sessions.keys_by_owner("ann").await.unwrap(), ["id"]);
+    assert_eq!(sessions.delete_by_owner("ann").await.unwrap(), 1);
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use larder_core::Store;
-use larder_session::{Conflicts, ErrorKind, Fragment, Multi, Sessions};
+use larder_session::{ConflictPolicy, ErrorKind, Fragment, Multi, Sessions};
 use serde_json::json;
 
 use common::{Counting, kind, soon};
@@ -86,7 +86,7 @@ async fn nested_update_through_another_handle_on_the_store_runs_once_and_is_an_e
 #[tokio::test]
 async fn nested_update_is_a_conflict_where_conflicts_fail() {
     let storage = Counting::new();
-    let builder = Sessions::<u32>::builder().storage(storage.clone()).conflicts(Conflicts::Fail);
+    let builder = Sessions::<u32>::builder().storage(storage.clone()).conflicts(ConflictPolicy::Fail);
     let (outer, inner) = (builder.build().unwrap(), Sessions::<u32>::new(storage).unwrap());
     let nested = async |mut number: larder_session::Session<u32>| {
         *number += 1;
@@ -97,7 +97,7 @@ async fn nested_update_is_a_conflict_where_conflicts_fail() {
 }
 
 #[tokio::test]
-async fn nested_update_in_another_store_is_none_of_the_same_session() {
+async fn a_nested_update_in_another_store_is_another_session() {
     let storage = Counting::new();
     let (outer, inner) = two(storage.clone(), Counting::new());
     let runs = AtomicUsize::new(0);
@@ -123,11 +123,11 @@ async fn fragments_of_other_sessions_that_are_one_session_are_refused() {
 }
 
 #[tokio::test]
-async fn update_that_waits_for_a_task_of_its_own_is_told_so_when_its_patience_ends() {
+async fn an_update_that_waits_for_its_own_task_times_out_with_a_hint() {
     let sessions: Sessions<u32> = Sessions::builder()
         .storage(Counting::new())
-        .patience(Duration::from_millis(50))
-        .conflicts(Conflicts::Fail)
+        .queue_timeout(Duration::from_millis(50))
+        .conflicts(ConflictPolicy::Fail)
         .build()
         .unwrap();
     let nested = async |_| {

@@ -88,7 +88,7 @@ async fn half_a_character_survives_migrations_and_moves() {
         .storage(storage.clone())
         .migrations(Migrations::new().step(1, |old: Value| old))
         .lifetime(larder_session::Lifetime::after_write(LONG))
-        .write_back(true)
+        .persist_migrated(true)
         .build()
         .unwrap();
     sessions.update(1, async |_| ()).await.unwrap();

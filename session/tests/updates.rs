@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::FutureExt;
 use larder_core::{Storage, Store};
-use larder_session::{Conflicts, Error, ErrorKind, LazySession, Result, Session, Sessions};
+use larder_session::{ConflictPolicy, Error, ErrorKind, LazySession, OpenSession, Result, Session, Sessions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn chats(storage: &Counting) -> Sessions<Chat> {
     Sessions::new(storage.clone()).unwrap()
 }
 
-fn with(storage: &Counting, conflicts: Conflicts) -> Sessions<u32> {
+fn with(storage: &Counting, conflicts: ConflictPolicy) -> Sessions<u32> {
     Sessions::builder().storage(storage.clone()).conflicts(conflicts).build().unwrap()
 }
 
@@ -111,7 +111,7 @@ async fn an_update_that_changes_nothing_writes_nothing() {
         })
         .await
         .unwrap();
-    chats.update(42, async |mut chat| chat.set(Chat { pizzas: 3, name: None })).await.unwrap();
+    chats.update(42, async |mut chat| *chat = Chat { pizzas: 3, name: None }).await.unwrap();
     assert_eq!((storage.reads(), storage.calls()), (4, 4));
 }
 
@@ -121,19 +121,19 @@ async fn a_session_that_is_new_is_written_with_its_initial_value() {
     let sessions = Sessions::builder_with(|| 7_u32).storage(storage.clone()).build().unwrap();
     sessions
         .update(42, async |session| {
-            assert!(session.is_new());
+            assert!(Session::is_new(&session));
             assert_eq!(*session, 7);
         })
         .await
         .unwrap();
     assert_eq!(storage.text("42").await.unwrap(), "7");
     assert_eq!((storage.reads(), storage.writes()), (1, 1));
-    sessions.update(42, async |session| assert!(!session.is_new())).await.unwrap();
+    sessions.update(42, async |session| assert!(!Session::is_new(&session))).await.unwrap();
     assert_eq!((storage.reads(), storage.writes()), (2, 1));
 }
 
 #[tokio::test]
-async fn what_the_handler_returns_comes_back() {
+async fn update_returns_the_result_of_the_handler() {
     let sessions = numbers(&Counting::new());
     let before = sessions
         .update(1, async |mut number| {
@@ -161,7 +161,7 @@ async fn a_handler_that_fails_writes_nothing_and_its_own_error_comes_back() {
     assert!(matches!(failed, Err(HandlerError::Refused)));
     let failed = sessions
         .update(1, async |mut number| {
-            number.clear();
+            Session::clear(&mut number);
             Err::<(), _>(HandlerError::Refused)
         })
         .await;
@@ -287,7 +287,7 @@ async fn clearing_deletes_the_session() {
     storage.forget_counts();
     sessions
         .update(1, async |mut number| {
-            number.clear();
+            Session::clear(&mut number);
             assert_eq!(*number, 0, "until then it is the initial value");
         })
         .await
@@ -298,10 +298,10 @@ async fn clearing_deletes_the_session() {
 }
 
 #[tokio::test]
-async fn clearing_a_session_that_is_not_there_does_nothing() {
+async fn clearing_an_absent_session_does_nothing() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
-    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    sessions.update(1, async |mut number| Session::clear(&mut number)).await.unwrap();
     assert_eq!((storage.reads(), storage.calls()), (1, 1));
     assert!(!sessions.delete(1).await.unwrap());
     assert_eq!(storage.writes(), 0);
@@ -315,7 +315,7 @@ async fn clearing_and_then_setting_makes_a_new_session() {
     storage.forget_counts();
     chats
         .update(1, async |mut chat| {
-            chat.clear();
+            Session::clear(&mut chat);
             chat.pizzas += 1;
         })
         .await
@@ -325,7 +325,7 @@ async fn clearing_and_then_setting_makes_a_new_session() {
     // Also where it comes to what was stored before.
     chats
         .update(1, async |mut chat| {
-            chat.clear();
+            Session::clear(&mut chat);
             chat.pizzas = 1;
         })
         .await
@@ -335,7 +335,7 @@ async fn clearing_and_then_setting_makes_a_new_session() {
     chats
         .update(1, async |mut chat| {
             chat.pizzas = 7;
-            chat.clear();
+            Session::clear(&mut chat);
         })
         .await
         .unwrap();
@@ -343,15 +343,15 @@ async fn clearing_and_then_setting_makes_a_new_session() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_nothing_is_not_stored() {
+async fn a_value_encoded_as_nothing_is_not_stored() {
     let storage = Counting::new();
     let sessions: Sessions<Option<u32>> = Sessions::new(storage.clone()).unwrap();
     sessions.update(1, async |_| ()).await.unwrap();
-    sessions.update(1, async |mut session| session.set(None)).await.unwrap();
+    sessions.update(1, async |mut session| *session = None).await.unwrap();
     assert_eq!((storage.reads(), storage.calls()), (2, 2));
-    sessions.update(1, async |mut session| session.set(Some(5))).await.unwrap();
+    sessions.update(1, async |mut session| *session = Some(5)).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "5");
-    sessions.update(1, async |mut session| session.set(None)).await.unwrap();
+    sessions.update(1, async |mut session| *session = None).await.unwrap();
     assert_eq!(storage.record("1").await, None);
     sessions.set(1, Some(6)).await.unwrap();
     sessions.set(1, None).await.unwrap();
@@ -392,7 +392,7 @@ async fn no_increment_of_several_processes_is_lost() {
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
         // Each with a queue of its own, as processes have.
-        let process = with(&storage, Conflicts::Rerun { most: usize::MAX });
+        let process = with(&storage, ConflictPolicy::Retry { max: usize::MAX });
         for _ in 0..4 {
             let process = process.clone();
             tasks.spawn(async move {
@@ -423,7 +423,7 @@ async fn updates_of_different_keys_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn updates_of_one_key_take_turns_in_the_order_of_arrival() {
+async fn updates_of_one_key_run_in_the_order_of_arrival() {
     let storage = Counting::new();
     let sessions: Sessions<Vec<u32>> = Sessions::new(storage.clone()).unwrap();
     let gate = storage.gate_reads();
@@ -449,10 +449,9 @@ async fn reading_waits_for_no_update() {
 }
 
 #[tokio::test]
-async fn more_updates_than_may_wait_are_refused() {
+async fn updates_above_max_queued_are_refused() {
     let storage = Counting::new();
-    let sessions: Sessions<u32> =
-        Sessions::builder().storage(storage.clone()).max_waiting(1).build().unwrap();
+    let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).max_queued(1).build().unwrap();
     let open = sessions.open(1).await.unwrap();
     let mut waiting = Box::pin(sessions.update(1, async |mut number| *number += 1));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -464,16 +463,16 @@ async fn more_updates_than_may_wait_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_waits_only_as_long_as_its_patience() {
+async fn an_update_waits_at_most_for_the_queue_timeout() {
     let storage = Counting::new();
     let sessions: Sessions<u32> =
-        Sessions::builder().storage(storage.clone()).patience(common::LIMIT / 2).build().unwrap();
+        Sessions::builder().storage(storage.clone()).queue_timeout(common::LIMIT / 2).build().unwrap();
     let _open = sessions.open(1).await.unwrap();
     assert_eq!(kind(soon(sessions.update(1, async |_| ())).await), ErrorKind::Timeout);
 }
 
 #[tokio::test]
-async fn an_update_within_an_update_of_the_same_session_is_an_error_and_not_a_hang() {
+async fn a_nested_update_of_the_same_session_is_an_error() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let nested = async |_| {
@@ -484,7 +483,7 @@ async fn an_update_within_an_update_of_the_same_session_is_an_error_and_not_a_ha
             kind(soon(within.set(1, 5)).await),
             kind(soon(within.delete(1)).await),
             kind(soon(within.open(1)).await),
-            kind(soon(within.lazy(1).get()).await),
+            kind(soon(within.open_lazy(1).get()).await),
         ];
         assert_eq!(refused, [ErrorKind::Unsupported; 6]);
         // Reading it is not, nor is updating another.
@@ -503,7 +502,7 @@ async fn an_update_within_an_update_of_the_same_session_is_an_error_and_not_a_ha
 }
 
 #[tokio::test]
-async fn an_update_within_an_update_of_a_moved_session_is_an_error_under_either_key() {
+async fn a_nested_update_of_a_moved_session_is_an_error_under_either_key() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     sessions.set("old", 5).await.unwrap();
@@ -537,7 +536,7 @@ async fn watch(sessions: &Sessions<u32>, seen: &Mutex<Vec<u32>>) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
+async fn a_handler_runs_again_on_the_new_value_after_a_conflict() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let seen = Mutex::default();
@@ -558,7 +557,7 @@ async fn a_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
 }
 
 #[tokio::test]
-async fn clearing_does_not_delete_what_another_process_has_written_unseen() {
+async fn clear_does_not_delete_a_concurrent_write() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     sessions.set(1, 5).await.unwrap();
@@ -568,7 +567,7 @@ async fn clearing_does_not_delete_what_another_process_has_written_unseen() {
         .update(1, async |mut number| {
             seen.lock().push(*number);
             if *number == 5 {
-                number.clear();
+                Session::clear(&mut number);
             }
         })
         .await
@@ -578,7 +577,7 @@ async fn clearing_does_not_delete_what_another_process_has_written_unseen() {
 }
 
 #[tokio::test]
-async fn a_lazy_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
+async fn a_lazy_handler_runs_again_on_the_new_value_after_a_conflict() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     sessions.set(1, 5).await.unwrap();
@@ -597,9 +596,9 @@ async fn a_lazy_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
 }
 
 #[tokio::test]
-async fn fail_means_a_conflict_and_writes_nothing() {
+async fn fail_returns_a_conflict_and_writes_nothing() {
     let storage = Counting::new();
-    let sessions = with(&storage, Conflicts::Fail);
+    let sessions = with(&storage, ConflictPolicy::Fail);
     sessions.set(1, 5).await.unwrap();
     let seen = Mutex::default();
     storage.overtake("1", json!(10));
@@ -616,7 +615,7 @@ async fn fail_means_a_conflict_and_writes_nothing() {
 #[tokio::test]
 async fn last_write_wins_overwrites() {
     let storage = Counting::new();
-    let sessions = with(&storage, Conflicts::LastWriteWins);
+    let sessions = with(&storage, ConflictPolicy::LastWriteWins);
     let seen = Mutex::default();
     for (other, key_holds) in [(Some(json!(10)), "1"), (Some(json!(20)), "2"), (None, "3")] {
         storage.overtake("1", other);
@@ -625,15 +624,15 @@ async fn last_write_wins_overwrites() {
     }
     assert_eq!(*seen.lock(), [0, 1, 2]);
     storage.overtake("1", json!(40));
-    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    sessions.update(1, async |mut number| Session::clear(&mut number)).await.unwrap();
     assert_eq!(storage.record("1").await, None);
 }
 
 #[tokio::test]
-async fn reruns_have_a_limit() {
+async fn retries_have_a_limit() {
     for most in [0, 1, 3] {
         let storage = Counting::new();
-        let sessions = with(&storage, Conflicts::Rerun { most });
+        let sessions = with(&storage, ConflictPolicy::Retry { max: most });
         for other in 1..=10 {
             storage.overtake("1", json!(other * 10));
         }
@@ -645,7 +644,7 @@ async fn reruns_have_a_limit() {
 }
 
 #[tokio::test]
-async fn a_rerun_begins_from_nothing_that_the_run_before_has_changed() {
+async fn a_retry_starts_without_the_changes_of_the_previous_run() {
     let storage = Counting::new();
     let sessions = chats(&storage);
     storage.put_json("1", json!({ "pizzas": 1, "name": null })).await;
@@ -663,21 +662,21 @@ async fn a_rerun_begins_from_nothing_that_the_run_before_has_changed() {
 }
 
 #[tokio::test]
-async fn a_storage_with_no_compare_and_swap_is_refused_unless_the_last_write_may_win() {
+async fn a_storage_without_compare_and_swap_needs_last_write_wins() {
     let storage = Counting::new().without_compare_and_swap();
-    for conflicts in [Conflicts::default(), Conflicts::Fail] {
+    for conflicts in [ConflictPolicy::default(), ConflictPolicy::Fail] {
         let refused = Sessions::<u32>::builder().storage(storage.clone()).conflicts(conflicts).build();
         assert_eq!(kind(refused), ErrorKind::Unsupported);
     }
     assert_eq!(storage.calls(), 0);
-    let sessions = with(&storage, Conflicts::LastWriteWins);
+    let sessions = with(&storage, ConflictPolicy::LastWriteWins);
     for _ in 0..3 {
         sessions.update(1, async |mut number| *number += 1).await.unwrap();
     }
     assert_eq!(sessions.get(1).await.unwrap(), Some(3));
     sessions.set(1, 9).await.unwrap();
     sessions.update(1, async |number| assert_eq!(*number, 9)).await.unwrap();
-    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    sessions.update(1, async |mut number| Session::clear(&mut number)).await.unwrap();
     assert_eq!(storage.record("1").await, None);
     sessions.set(1, 9).await.unwrap();
     assert!(sessions.delete(1).await.unwrap());
@@ -685,12 +684,12 @@ async fn a_storage_with_no_compare_and_swap_is_refused_unless_the_last_write_may
 }
 
 #[tokio::test]
-async fn last_write_wins_over_other_sessions_only() {
+async fn last_write_wins_overwrites_only_readable_sessions() {
     for (stored, expected) in
         [(json!("not a number"), ErrorKind::Codec), (json!({"v":3,"__d":1}), ErrorKind::VersionTooNew)]
     {
         let storage = Counting::new();
-        let sessions = with(&storage, Conflicts::LastWriteWins);
+        let sessions = with(&storage, ConflictPolicy::LastWriteWins);
         storage.overtake("1", stored.clone());
         assert_eq!(kind(sessions.update(1, async |mut number| *number += 1).await), expected);
         assert_eq!(storage.json("1").await.unwrap(), stored);
@@ -701,7 +700,7 @@ async fn last_write_wins_over_other_sessions_only() {
 
 /// One that is spawned by a handler, say.
 #[tokio::test]
-async fn a_lazy_session_that_outlives_its_update_keeps_nobody_waiting_and_saves_nothing() {
+async fn a_lazy_session_that_outlives_its_update_blocks_no_update_and_saves_nothing() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let kept = Mutex::new(Vec::new());
@@ -765,7 +764,7 @@ async fn a_lazy_session_that_is_loaded_is_saved_only_if_it_changes() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_can_be_deleted() {
+async fn a_damaged_session_can_be_deleted() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     storage.put("1", r#"{"__larder":{"moved":7}}"#).await;
@@ -797,7 +796,7 @@ async fn a_store_that_is_down_is_a_retryable_error_and_the_handler_does_not_run(
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_not_tried_again_and_frees_the_key() {
+async fn a_failed_write_is_not_retried_and_frees_the_key() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     storage.fail_write(ErrorKind::Unavailable);
@@ -822,7 +821,7 @@ async fn stored_data_that_cannot_be_read_is_an_error_and_stays_as_it_is() {
         storage.put("1", stored).await;
         let errors = [
             chats.update(1, async |mut chat| chat.pizzas += 1).await.unwrap_err(),
-            chats.update(1, async |mut chat| chat.clear()).await.unwrap_err(),
+            chats.update(1, async |mut chat| Session::clear(&mut chat)).await.unwrap_err(),
             chats.update_lazy(1, async |chat| chat.modify(|chat| chat.pizzas += 1).await).await.unwrap_err(),
             chats.get(1).await.unwrap_err(),
             chats.open(1).await.map(drop).unwrap_err(),
@@ -848,38 +847,38 @@ async fn a_session_can_be_opened_and_saved_by_hand() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let mut open = sessions.open(1).await.unwrap();
-    assert!(open.is_new());
-    assert_eq!(open.storage_key().as_str(), "1");
-    **open += 5;
+    assert!(OpenSession::is_new(&open));
+    assert_eq!(OpenSession::storage_key(&open).as_str(), "1");
+    *open += 5;
     let mut waiting = Box::pin(sessions.update(1, async |mut number| *number += 1));
     assert!(waiting.as_mut().now_or_never().is_none(), "updates wait for it");
-    open.save().await.unwrap();
+    OpenSession::save(open).await.unwrap();
     soon(waiting).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "6");
 
     // Not saved, nothing is written.
     let mut open = sessions.open(1).await.unwrap();
-    **open = 99;
+    *open = 99;
     drop(open);
     // Not changed, neither.
     let writes = storage.writes();
-    sessions.open(1).await.unwrap().save().await.unwrap();
+    OpenSession::save(sessions.open(1).await.unwrap()).await.unwrap();
     assert_eq!((sessions.get(1).await.unwrap(), storage.writes()), (Some(6), writes));
 
     let mut open = sessions.open(1).await.unwrap();
-    open.clear();
-    open.save().await.unwrap();
+    OpenSession::clear(&mut open);
+    OpenSession::save(open).await.unwrap();
     assert_eq!(storage.record("1").await, None);
 }
 
 #[tokio::test]
-async fn a_session_saved_by_hand_that_was_overtaken_is_a_conflict() {
+async fn saving_an_open_session_after_another_change_is_a_conflict() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let mut open = sessions.open(1).await.unwrap();
-    **open = 5;
+    *open = 5;
     storage.put("1", "10").await;
-    assert_eq!(kind(open.save().await), ErrorKind::Conflict);
+    assert_eq!(kind(OpenSession::save(open).await), ErrorKind::Conflict);
     assert_eq!(storage.text("1").await.unwrap(), "10");
     // Reads and updates go on.
     soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
@@ -887,23 +886,23 @@ async fn a_session_saved_by_hand_that_was_overtaken_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn setting_and_deleting_by_hand_take_their_turns() {
+async fn set_and_delete_wait_for_earlier_updates() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let mut open = sessions.open(1).await.unwrap();
-    **open = 5;
+    *open = 5;
     let mut set = Box::pin(sessions.set(1, 7));
     assert!(set.as_mut().now_or_never().is_none());
     let mut delete = Box::pin(sessions.delete(1));
     assert!(delete.as_mut().now_or_never().is_none());
-    open.save().await.unwrap();
+    OpenSession::save(open).await.unwrap();
     soon(set).await.unwrap();
     assert!(soon(delete).await.unwrap());
     assert_eq!(sessions.get(1).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn whatever_makes_a_store_will_do() {
+async fn any_type_that_converts_into_a_store_is_accepted() {
     let storage = Counting::new();
     let shared: Arc<dyn Storage> = Arc::new(storage.clone());
     let store = Store::new(Arc::clone(&shared));
@@ -920,7 +919,7 @@ async fn debug_output_shows_no_key_and_no_value() {
     let sessions: Sessions<String> = Sessions::builder().storage(storage).prefix("chat:").build().unwrap();
     sessions.set("hunter2", "hunter2".to_owned()).await.unwrap();
     let open = sessions.open("hunter2").await.unwrap();
-    let lazy = sessions.lazy("hunter2");
+    let lazy = sessions.open_lazy("hunter2");
     let key = larder_session::SessionKey::from("hunter2");
     let printed = format!("{sessions:?} {open:?} {lazy:?} {key:?}");
     assert!(!printed.contains("hunter2"), "{printed}");

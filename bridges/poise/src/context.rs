@@ -79,7 +79,7 @@ pub trait SessionExt<'a> {
     /// # async fn example(ctx: Context<'_>) -> Result<()> {
     /// let mut session = ctx.session().await?;
     /// session.set("language", "de")?;
-    /// session.save().await
+    /// Open::save(session).await
     /// # }
     /// ```
     fn session(self) -> CommandSession<'a, Self::Kind>;

@@ -2,9 +2,7 @@
 
 use std::ops::DerefMut;
 
-use larder_session::{
-    KvSession, KvSessions, OpenKvSession, OpenSession, Result, Session, SessionKey, Sessions,
-};
+use larder_session::{KvSession, KvSessions, OpenKvSession, OpenSession, Result, SessionKey, Sessions};
 
 use self::sealed::Sealed;
 
@@ -29,7 +27,7 @@ mod sealed {
     note = "the `T` of `Sessions<T>` must be `Send + Sync + 'static`"
 )]
 pub trait SessionKind: Sealed + Send + Sync + 'static {
-    /// The session inside a handler, or after [`open`](crate::CommandSession::open).
+    /// The type to which an [open](crate::CommandSession::open) session dereferences: [`KvSession`], or the value.
     type Session;
 
     #[doc(hidden)]
@@ -40,6 +38,9 @@ pub trait SessionKind: Sealed + Send + Sync + 'static {
 
     #[doc(hidden)]
     fn save(opened: Self::Opened) -> impl Future<Output = Result<()>> + Send;
+
+    #[doc(hidden)]
+    fn discard(opened: Self::Opened);
 
     #[doc(hidden)]
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send;
@@ -65,6 +66,10 @@ impl SessionKind for KvSessions {
         opened.save()
     }
 
+    fn discard(opened: OpenKvSession) {
+        opened.discard();
+    }
+
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send {
         self.sessions().delete(key)
     }
@@ -75,7 +80,7 @@ impl SessionKind for KvSessions {
 }
 
 impl<T: Send + Sync + 'static> SessionKind for Sessions<T> {
-    type Session = Session<T>;
+    type Session = T;
     type Opened = OpenSession<T>;
 
     fn open(&self, key: SessionKey) -> impl Future<Output = Result<OpenSession<T>>> + Send {
@@ -83,7 +88,11 @@ impl<T: Send + Sync + 'static> SessionKind for Sessions<T> {
     }
 
     fn save(opened: OpenSession<T>) -> impl Future<Output = Result<()>> + Send {
-        opened.save()
+        OpenSession::save(opened)
+    }
+
+    fn discard(opened: OpenSession<T>) {
+        OpenSession::discard(opened);
     }
 
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send {

@@ -9,26 +9,28 @@ use larder_session::{KvSessions, Result};
 
 use crate::{SessionKind, claims::Hold};
 
-/// An open session, which you change and then [save](Self::save). It dereferences to the same type as in the
-/// handler of an update: [`KvSession`](crate::KvSession) or [`Session<T>`](crate::Session).
+/// An open session, which you change and then [save](Open::save). It dereferences to the value: a
+/// [`KvSession`](crate::KvSession), or the `T` of [`Sessions<T>`](crate::Sessions).
+///
+/// `save` and `discard` are associated functions, so that they do not hide methods of the value.
 ///
 /// Other commands wait for this session until it is saved or dropped; it is also dropped when the command
-/// fails or panics. So save it before you send the answer.
+/// fails or panics. So save it before you send the answer. Dropping it with unsaved changes logs a warning.
 ///
 /// The session may be moved to another task and saved there. Until then, the command that has opened it still
 /// cannot open it again.
 ///
 /// ```
-/// # use larder_poise::{CommandSessions, Origin, Result};
+/// # use larder_poise::{CommandSessions, Open, Origin, Result};
 /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
 /// let mut session = sessions.of(origin).open().await?;
 /// let ponged: u64 = session.get("ponged")?.unwrap_or_default();
 /// session.set("ponged", ponged + 1)?;
-/// session.save().await?;
+/// Open::save(session).await?;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "nothing is saved without `save`"]
+#[must_use = "nothing is saved without `Open::save`"]
 pub struct Open<S: SessionKind = KvSessions> {
     // Dropped before `hold`, so that the next command in the queue can continue first.
     session: S::Opened,
@@ -50,16 +52,31 @@ impl<S: SessionKind> Open<S> {
     /// - All errors of a write.
     ///
     /// ```
-    /// # use larder_poise::{CommandSessions, Origin, Result};
+    /// # use larder_poise::{CommandSessions, Open, Origin, Result};
     /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
     /// let mut session = sessions.of(origin).open().await?;
     /// session.set("language", "de")?;
-    /// session.save().await
+    /// Open::save(session).await
     /// # }
     /// ```
-    pub async fn save(self) -> Result<()> {
-        let Self { session, hold: _hold } = self;
+    pub async fn save(open: Self) -> Result<()> {
+        let Self { session, hold: _hold } = open;
         S::save(session).await
+    }
+
+    /// Drops the session without its changes and without a warning.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Open, Origin, Result};
+    /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
+    /// let mut session = sessions.of(origin).open().await?;
+    /// session.set("language", "de")?;
+    /// Open::discard(session);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn discard(open: Self) {
+        S::discard(open.session);
     }
 }
 

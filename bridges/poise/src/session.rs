@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, pin::Pin};
 
-use larder_session::{KvSession, KvSessions, Outcome, Result, Session, SessionKey, Sessions};
+use larder_session::{Error, KvSession, KvSessions, Outcome, Result, Session, SessionKey, Sessions};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::{Open, Origin, SessionKind, claims};
 /// # type Context<'a> = poise::Context<'a, CommandSessions, larder_poise::Error>;
 /// # async fn example(ctx: Context<'_>) -> Result<()> {
 /// let session = ctx.session(); // or sessions.of(&interaction)
-/// session.update(async |mut session| session.set("language", "de")).await
+/// session.try_modify(|session| session.set("language", "de")).await
 /// # }
 /// ```
 #[must_use = "nothing is read before it is awaited"]
@@ -62,11 +62,11 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///   everywhere, or use [`Multi`](crate::Multi).
     ///
     /// ```
-    /// # use larder_poise::{CommandSessions, Origin, Result};
+    /// # use larder_poise::{CommandSessions, Open, Origin, Result};
     /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
     /// let mut session = sessions.of(origin).open().await?;
     /// session.set("language", "de")?;
-    /// session.save().await
+    /// Open::save(session).await
     /// # }
     /// ```
     ///
@@ -100,6 +100,56 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
 }
 
 impl CommandSession<'_, KvSessions> {
+    /// Changes it with a synchronous closure, and saves it: one read, one write. Returns the closure's
+    /// result. Most closures use `?` and need [`try_modify`](Self::try_modify).
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Origin, Result};
+    /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
+    /// let had = sessions.of(origin).modify(|session| session.delete("ponged")).await?;
+    /// # let _ = had;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// No change is lost: updates of one session run one after another, and after a change by another process
+    /// the closure runs again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn modify<R>(self, change: impl FnMut(&mut KvSession) -> R) -> Result<R> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.modify(self.key, change).await
+    }
+
+    /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
+    /// saved.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Error, ErrorKind, Origin, Result};
+    /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
+    /// let ponged = sessions.of(origin).try_modify(|session| {
+    ///     let ponged = session.get("ponged")?.unwrap_or(0_u64) + 1;
+    ///     session.set("ponged", ponged)?;
+    ///     larder_poise::ok(ponged)
+    /// }).await?;
+    /// # let _ = ponged;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The closure's; otherwise those of [`update`](Self::update).
+    pub async fn try_modify<R, E: From<Error>>(
+        self,
+        change: impl FnMut(&mut KvSession) -> Result<R, E>,
+    ) -> Result<R, E> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.try_modify(self.key, change).await
+    }
+
     /// Runs `handler` on the session and saves its changes: one read, the handler, one write. No update is
     /// lost: the updates of one session take turns, and if another process saved first, the handler runs
     /// again.
@@ -133,6 +183,33 @@ impl CommandSession<'_, KvSessions> {
     ) -> Result<O::Value, O::Error> {
         claims::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.update(self.key, handler).await
+    }
+
+    /// Like [`update`](Self::update), with a handler that never runs twice: for one that sends messages, or
+    /// that consumes what it captures. If another process changes the session while it runs, the update fails
+    /// with [`Conflict`](crate::ErrorKind::Conflict); see [`Sessions::update_once`].
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Origin, Result};
+    /// # async fn send(message: String) -> Result<()> { Ok(()) }
+    /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
+    /// let message = "Welcome!".to_owned();
+    /// sessions.of(origin).update_once(async |mut session| {
+    ///     session.set("welcomed", true)?;
+    ///     send(message).await
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn update_once<O: Outcome, F: Future<Output = O>>(
+        self,
+        handler: impl FnOnce(KvSession) -> F,
+    ) -> Result<O::Value, O::Error> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.update_once(self.key, handler).await
     }
 
     /// Reads the value of `name`, or `None` if it does not exist. Never waits for other commands.
@@ -174,6 +251,53 @@ impl CommandSession<'_, KvSessions> {
 }
 
 impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
+    /// Changes it with a synchronous closure, and saves it: one read, one write. Returns the closure's
+    /// result. A session that did not exist is written even if nothing has changed, with its initial value.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
+    /// # async fn example(sessions: &CommandSessions<Sessions<u64>>, origin: Origin) -> Result<()> {
+    /// sessions.of(origin).modify(|coins| *coins += 10).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// No change is lost: updates of one session run one after another, and after a change by another process
+    /// the closure runs again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn modify<R>(self, change: impl FnMut(&mut T) -> R) -> Result<R> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.modify(self.key, change).await
+    }
+
+    /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
+    /// saved.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Error, ErrorKind, Origin, Result, Sessions};
+    /// # async fn example(sessions: &CommandSessions<Sessions<u64>>, origin: Origin) -> Result<()> {
+    /// sessions.of(origin).try_modify(|coins| {
+    ///     *coins = coins.checked_sub(10).ok_or_else(|| Error::new(ErrorKind::Other, "too few coins"))?;
+    ///     larder_poise::ok(())
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The closure's; otherwise those of [`update`](Self::update).
+    pub async fn try_modify<R, E: From<Error>>(
+        self,
+        change: impl FnMut(&mut T) -> Result<R, E>,
+    ) -> Result<R, E> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.try_modify(self.key, change).await
+    }
+
     /// Runs `handler` on the session and saves its changes, as for named values, with one difference: a
     /// session that did not exist is written with its initial value even if the handler changes nothing.
     ///
@@ -195,6 +319,33 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
         self.sessions.update(self.key, handler).await
     }
 
+    /// Like [`update`](Self::update), with a handler that never runs twice: for one that sends messages, or
+    /// that consumes what it captures. If another process changes the session while it runs, the update fails
+    /// with [`Conflict`](crate::ErrorKind::Conflict); see [`Sessions::update_once`].
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
+    /// # async fn send(message: String) -> Result<()> { Ok(()) }
+    /// # async fn example(sessions: &CommandSessions<Sessions<u64>>, origin: Origin) -> Result<()> {
+    /// let message = "Welcome!".to_owned();
+    /// sessions.of(origin).update_once(async |mut session| {
+    ///     *session += 10;
+    ///     send(message).await
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update).
+    pub async fn update_once<O: Outcome, F: Future<Output = O>>(
+        self,
+        handler: impl FnOnce(Session<T>) -> F,
+    ) -> Result<O::Value, O::Error> {
+        claims::check(self.sessions, &self.origin, &self.key)?;
+        self.sessions.update_once(self.key, handler).await
+    }
+
     /// Reads the session, or returns `None` if it does not exist. Never waits for other commands.
     ///
     /// ```
@@ -211,6 +362,25 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     /// Same as [`Sessions::get`].
     pub async fn get(self) -> Result<Option<T>> {
         self.sessions.get(self.key).await
+    }
+
+    /// Calls `look` with the value, or with the initial value if there is no session. Does not wait for
+    /// updates, and writes nothing.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
+    /// # async fn example(coins: &CommandSessions<Sessions<u64>>, origin: Origin) -> Result<()> {
+    /// let rich = coins.of(origin).with(|coins| *coins > 1_000).await?;
+    /// # let _ = rich;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::get`].
+    pub async fn with<R>(self, look: impl FnOnce(&T) -> R) -> Result<R> {
+        self.sessions.with(self.key, look).await
     }
 }
 

@@ -36,7 +36,7 @@ type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
 ///
 /// // In a command: `ctx`. In an event handler: the interaction or the message.
 /// let origin = Origin::new(UserId::new(7), ChannelId::new(42), GuildId::new(1));
-/// data.coins.of(origin).update(async |mut coins| *coins += 10).await?;
+/// data.coins.of(origin).modify(|coins| *coins += 10).await?;
 /// assert_eq!(data.coins.of(origin).get().await?, Some(10));
 /// # Ok(())
 /// # }
@@ -103,7 +103,7 @@ impl<S: SessionKind> CommandSessions<S> {
     /// use poise::serenity_prelude::ComponentInteraction;
     ///
     /// async fn pressed(sessions: &CommandSessions, button: &ComponentInteraction) -> Result<()> {
-    ///     sessions.of(button).update(async |mut session| session.set("pressed", true)).await
+    ///     sessions.of(button).try_modify(|session| session.set("pressed", true)).await
     /// }
     /// ```
     pub fn of(&self, origin: impl Into<Origin>) -> CommandSession<'_, S> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use larder_fake_discord::Discord;
 use larder_memory::MemoryStorage;
-use larder_poise::{CommandSessions, Error, Origin, Result, Scope};
+use larder_poise::{CommandSessions, Error, Open, Origin, Result, Scope};
 use poise::{
     FrameworkError, FrameworkOptions, PrefixFrameworkOptions,
     serenity_prelude::{self as serenity, ClientBuilder, EventHandler, GatewayIntents, Message, async_trait},
@@ -39,7 +39,7 @@ async fn play(ctx: poise::Context<'_, Arc<Data>, Error>) -> Result<()> {
     data.wanted.acquire().await.unwrap().forget();
     let count = session.get("count")?.unwrap_or(0_u64) + 1;
     session.set("count", count)?;
-    let saved = session.save().await;
+    let saved = Open::save(session).await;
     data.outcomes.send(saved).unwrap();
     Ok(())
 }

@@ -12,7 +12,7 @@ async fn a_session_of_named_values_is_deleted_once() {
     let sessions = KvSessions::builder().storage(storage.clone()).build().unwrap();
     let sessions = CommandSessions::new(sessions, Scope::User);
     let origin = Origin::new(UserId::new(7), None, None);
-    sessions.of(origin).update(async |mut session| session.set("language", "de")).await.unwrap();
+    sessions.of(origin).try_modify(|session| session.set("language", "de")).await.unwrap();
     assert_eq!(storage.len(), 1);
     assert!(sessions.of(origin).delete().await.unwrap());
     assert_eq!(storage.len(), 0);
@@ -25,7 +25,9 @@ async fn a_typed_session_is_deleted_once() {
     let coins = Sessions::<u64>::builder().storage(storage.clone()).build().unwrap();
     let coins = CommandSessions::new(coins, Scope::User);
     let origin = Origin::new(UserId::new(7), None, None);
-    coins.of(origin).update(async |mut coins| *coins += 10).await.unwrap();
+    coins.of(origin).modify(|coins| *coins += 9).await.unwrap();
+    coins.of(origin).update_once(async |mut coins| *coins += 1).await.unwrap();
+    assert!(coins.of(origin).with(|coins| *coins == 10).await.unwrap());
     assert_eq!(storage.len(), 1);
     assert!(coins.of(origin).delete().await.unwrap());
     assert_eq!(storage.len(), 0);

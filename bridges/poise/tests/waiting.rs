@@ -7,7 +7,7 @@ mod support;
 use std::{fmt, time::Duration};
 
 use larder_memory::MemoryStorage;
-use larder_poise::{CommandSessions, Error, ErrorKind, KvSessions, Origin, Result, Scope, Sessions};
+use larder_poise::{CommandSessions, Error, ErrorKind, KvSessions, Open, Origin, Result, Scope, Sessions};
 use poise::serenity_prelude::{CommandInteraction, Message};
 use serde_json::{Value, json};
 
@@ -70,8 +70,8 @@ async fn two_events_of_one_user_take_turns() {
         let (one, another) = (event(101, CHANNEL), event(102, CHANNEL));
         let open = sessions.of(one).open().await.unwrap();
         let opening = waiting!(sessions.of(another).open());
-        open.save().await.unwrap();
-        soon(opening).await.unwrap().save().await.unwrap();
+        Open::save(open).await.unwrap();
+        Open::save(soon(opening).await.unwrap()).await.unwrap();
     }
 }
 
@@ -99,7 +99,7 @@ async fn tasks_with_one_event_take_turns() {
                     let mut session = opening.await?;
                     let count = session.get("count")?.unwrap_or(0_u64) + 1;
                     session.set("count", count)?;
-                    session.save().await
+                    Open::save(session).await
                 })
             })
             .collect();
@@ -107,7 +107,7 @@ async fn tasks_with_one_event_take_turns() {
             soon(begun.recv()).await.expect("each task waits");
         }
         open.set("count", 1).unwrap();
-        open.save().await.unwrap();
+        Open::save(open).await.unwrap();
         for counted in counting {
             soon(counted).await.unwrap().unwrap();
         }
@@ -122,7 +122,8 @@ async fn a_session_saved_by_another_task_can_be_opened_again() {
     let origin = message(101, CHANNEL);
     for end in ["saved", "dropped"] {
         let open = sessions.of(origin).open().await.unwrap();
-        let ending = tokio::spawn(async move { if end == "saved" { open.save().await } else { Ok(()) } });
+        let ending =
+            tokio::spawn(async move { if end == "saved" { Open::save(open).await } else { Ok(()) } });
         ending.await.unwrap().unwrap();
         soon(count(&sessions, origin)).await.expect(end);
     }
@@ -137,7 +138,7 @@ async fn a_session_moved_to_another_task_is_refused_to_its_opener() {
     let (save, told) = tokio::sync::oneshot::channel::<()>();
     let saving = tokio::spawn(async move {
         told.await.unwrap();
-        open.save().await
+        Open::save(open).await
     });
     refused(soon(count(&sessions, origin)).await);
     save.send(()).unwrap();
@@ -148,8 +149,8 @@ async fn a_session_moved_to_another_task_is_refused_to_its_opener() {
 /// The spawned task cannot be distinguished from an independent one, so the wait ends at the timeout.
 #[tokio::test]
 async fn a_deadlock_through_a_spawned_task_ends_at_the_timeout() {
-    let patience = Duration::from_millis(50);
-    let sessions = KvSessions::builder().with(|sessions| sessions.patience(patience));
+    let timeout = Duration::from_millis(50);
+    let sessions = KvSessions::builder().with(|sessions| sessions.queue_timeout(timeout));
     let sessions = sessions.storage(MemoryStorage::new()).build().unwrap();
     let sessions = CommandSessions::new(sessions, Scope::User);
     let origin = message(101, CHANNEL);
@@ -159,7 +160,7 @@ async fn a_deadlock_through_a_spawned_task_ends_at_the_timeout() {
         async move { count(&sessions, origin).await }
     });
     assert_eq!(soon(counting).await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-    open.save().await.unwrap();
+    Open::save(open).await.unwrap();
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn joining_two_futures_for_one_session_is_refused() {
     let open = async {
         let session = sessions.of(origin).open().await?;
         tokio::task::yield_now().await;
-        session.save().await
+        Open::save(session).await
     };
     let (saved, counted) = soon(async { tokio::join!(open, count(&sessions, origin)) }).await;
     saved.unwrap();
@@ -191,13 +192,13 @@ async fn scopes_with_the_same_key_share_a_queue() {
         refused(soon(other.of(direct).open()).await);
         refused(soon(count(other, direct)).await);
         refused(soon(other.of(direct).delete()).await);
-        open.save().await.unwrap();
+        Open::save(open).await.unwrap();
         count(other, direct).await.unwrap();
     }
     // Other keys are independent.
     let open = users.of(in_guild).open().await.unwrap();
     soon(count(&guilds, in_guild)).await.unwrap();
-    open.save().await.unwrap();
+    Open::save(open).await.unwrap();
 }
 
 /// Equal keys of separate sessions are separate sessions.
@@ -207,8 +208,8 @@ async fn other_sessions_with_the_same_key_are_independent() {
     let (one, other) = (sessions(), sessions());
     let open = one.of(origin).open().await.unwrap();
     soon(count(&other, origin)).await.unwrap();
-    soon(other.of(origin).open()).await.unwrap().save().await.unwrap();
-    open.save().await.unwrap();
+    Open::save(soon(other.of(origin).open()).await.unwrap()).await.unwrap();
+    Open::save(open).await.unwrap();
 }
 
 #[tokio::test]
@@ -217,11 +218,13 @@ async fn an_open_typed_session_is_refused() {
     let coins = CommandSessions::new(coins, Scope::User);
     let origin = interaction(101, CHANNEL);
     let mut open = coins.of(origin).open().await.unwrap();
-    **open += 1;
+    *open += 1;
     refused(soon(coins.of(origin).open()).await);
     refused(soon(coins.of(origin).update(async |mut coins| *coins += 10)).await);
+    refused(soon(coins.of(origin).modify(|coins| *coins += 10)).await);
+    refused(soon(coins.of(origin).update_once(async |mut coins| *coins += 10)).await);
     refused(soon(coins.of(origin).delete()).await);
-    open.save().await.unwrap();
+    Open::save(open).await.unwrap();
     assert_eq!(coins.of(origin).get().await.unwrap(), Some(1));
 }
 
@@ -239,6 +242,6 @@ async fn an_edited_message_takes_its_turn() {
     let open = sessions.of(first).await.unwrap();
     refused(soon(sessions.of(first).open()).await);
     let opening = waiting!(sessions.of(edited).open());
-    open.save().await.unwrap();
-    soon(opening).await.unwrap().save().await.unwrap();
+    Open::save(open).await.unwrap();
+    Open::save(soon(opening).await.unwrap()).await.unwrap();
 }

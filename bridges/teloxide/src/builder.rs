@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{Result, Store};
-use larder_session::{Conflicts, Lifetime, Migrations, Sessions, SessionsBuilder};
+use larder_session::{ConflictPolicy, Lifetime, Migrations, Sessions, SessionsBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{LarderStorage, Undecodable};
@@ -24,7 +24,7 @@ where
             .storage(storage)
             .prefix("dialogue:")
             // An update does not depend on the stored state; it replaces the state.
-            .conflicts(Conflicts::LastWriteWins)
+            .conflicts(ConflictPolicy::LastWriteWins)
             // The supergroup already has a dialogue if an update from it arrived before the message about the
             // move.
             .merge(|moved, _begun| moved);

@@ -12,7 +12,7 @@ mod undecodable;
 
 pub use larder_core::{Error, ErrorKind, Result};
 pub use larder_session::{
-    Conflicts, LazySession, Lifetime, Migrations, SessionKey, Sessions, SessionsBuilder,
+    ConflictPolicy, LazySession, Lifetime, Migrations, SessionKey, Sessions, SessionsBuilder,
 };
 
 pub use crate::{

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{Error, ErrorKind, Result, Store};
-use larder_session::Sessions;
+use larder_session::{OpenSession, Sessions};
 use serde::{Serialize, de::DeserializeOwned};
 use teloxide::{dispatching::dialogue, types::ChatId};
 
@@ -120,17 +120,12 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
     where
         D: Default + Clone,
     {
-        match self.dialogues.open(chat).await {
-            Ok(dialogue) => {
-                let state = D::clone(&dialogue);
-                dialogue.save().await?;
-                Ok(state)
-            }
+        match self.dialogues.modify(chat, |dialogue| dialogue.clone()).await {
             Err(error) if self.resets(&error) => {
                 self.dialogues.set(chat, D::default()).await?;
                 Ok(D::default())
             }
-            Err(error) => Err(error),
+            outcome => outcome,
         }
     }
 
@@ -145,8 +140,8 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
         // Reads first, so that it never overwrites a value that is not a state of this dialogue.
         match self.dialogues.open(chat).await {
             Ok(mut dialogue) => {
-                dialogue.set(state);
-                dialogue.save().await
+                *dialogue = state;
+                OpenSession::save(dialogue).await
             }
             Err(error) if self.resets(&error) => self.dialogues.set(chat, state).await,
             Err(error) => Err(error),

@@ -32,7 +32,7 @@ impl Controller {
 
     /// Reads and writes in one update, so that concurrent pings all count.
     async fn ping(&self, session: SessionKey) -> Result<String> {
-        let ponged = self.sessions.update(session, async |mut session| {
+        let ponged = self.sessions.try_modify(session, |session| {
             let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
             session.set(PONGED, ponged)?;
             Result::Ok(ponged)

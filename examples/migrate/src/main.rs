@@ -58,13 +58,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let storage = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    // Without `write_back` a session keeps its old form until a handler changes it. That is enough for a bot,
+    // Without `persist_migrated` a session keeps its old form until a handler changes it. That is enough for a bot,
     // because each read migrates the session.
     let owners: Sessions<Owner> = Sessions::builder()
         .storage(storage)
         .prefix(PREFIX)
         .migrations(migrations())
-        .write_back(true)
+        .persist_migrated(true)
         .build()?;
     let migrated = migrate(&owners).await;
     // Closed even after an error, because some stores write delayed changes only then.
@@ -101,7 +101,7 @@ async fn migrate(owners: &Sessions<Owner>) -> anyhow::Result<()> {
 async fn migrate_one(owners: &Sessions<Owner>, key: &str) -> larder::Result<String> {
     let before = stored(owners, key).await?;
     // The read runs the steps, and the end of the update saves their result.
-    let pets = owners.update(key, async |owner| larder::Result::Ok(owner.to_string())).await?;
+    let pets = owners.modify(key, |owner| owner.to_string()).await?;
     let after = stored(owners, key).await?;
     Ok(if before == after {
         format!("{pets}\n  is up to date: {after}")

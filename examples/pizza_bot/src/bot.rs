@@ -39,9 +39,9 @@ impl Bot {
     async fn count(&self, chat: i64) -> Result<String> {
         let pizzas = self
             .chats
-            .update(chat, async |mut session| {
+            .modify(chat, |session| {
                 session.pizza_count += 1;
-                Result::Ok(session.pizza_count)
+                session.pizza_count
             })
             .await?;
         Ok(format!("That makes {pizzas} 🍕."))
@@ -49,8 +49,8 @@ impl Bot {
 
     /// Reads without an update, so that a question does not create a session.
     async fn hunger(&self, chat: i64) -> Result<String> {
-        let session = self.chats.get(chat).await?.unwrap_or_default();
-        Ok(format!("Your hunger level is {}!", session.pizza_count))
+        let pizzas = self.chats.with(chat, |session| session.pizza_count).await?;
+        Ok(format!("Your hunger level is {pizzas}!"))
     }
 
     async fn reset(&self, chat: i64) -> Result<String> {

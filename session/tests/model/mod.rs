@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{Error, ErrorKind, Key, Store};
-use larder_session::{KvSessions, Sessions};
+use larder_session::{KvSession, KvSessions, OpenSession, Session, Sessions};
 use proptest::prelude::*;
 
 /// What sessions are made of: what the operations have added, in order. No two add the same.
@@ -22,6 +22,10 @@ type Number = usize;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     Add(Number),
+    Modify(Number),
+    UpdateOnce(Number),
+    /// An update that is abandoned after a change.
+    Discard(Number),
     /// An update that changes nothing: it writes a session that does not exist yet.
     Look(Number),
     Fail(Number),
@@ -33,13 +37,13 @@ pub(crate) enum Op {
     LazySet(Number),
     LazyClear(Number),
     OpenAndAdd(Number),
-    OpenAndDrop(Number),
+    OpenAndDiscard(Number),
     Set(Number),
     Delete(Number),
     /// The store ends the session.
     Expire(Number),
     /// The store ends the redirect, if there is one.
-    ExpireSignpost(Number),
+    ExpireRedirect(Number),
     Move(Number, Number),
     KvSet(Number, Number),
     KvDelete(Number, Number),
@@ -53,6 +57,9 @@ pub(crate) fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
     let name = || 0..NAMES.len();
     let op = prop_oneof![
         4 => key().prop_map(Add),
+        4 => key().prop_map(Modify),
+        1 => key().prop_map(UpdateOnce),
+        1 => key().prop_map(Discard),
         1 => key().prop_map(Look),
         1 => key().prop_map(Fail),
         1 => key().prop_map(Clear),
@@ -63,11 +70,11 @@ pub(crate) fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
         1 => key().prop_map(LazySet),
         1 => key().prop_map(LazyClear),
         1 => key().prop_map(OpenAndAdd),
-        1 => key().prop_map(OpenAndDrop),
+        1 => key().prop_map(OpenAndDiscard),
         1 => key().prop_map(Set),
         1 => key().prop_map(Delete),
         1 => key().prop_map(Expire),
-        1 => key().prop_map(ExpireSignpost),
+        1 => key().prop_map(ExpireRedirect),
         4 => (key(), key()).prop_map(|(old, new)| Move(old, new)),
         2 => (key(), name()).prop_map(|(key, name)| KvSet(key, name)),
         1 => (key(), name()).prop_map(|(key, name)| KvDelete(key, name)),
@@ -81,7 +88,8 @@ pub(crate) fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
 pub(crate) fn batches(most_tasks: usize, most_ops: usize) -> impl Strategy<Value = Vec<Vec<Op>>> {
     let key = || 0..KEYS.len();
     let op = prop_oneof![
-        6 => key().prop_map(Op::Add),
+        3 => key().prop_map(Op::Add),
+        3 => key().prop_map(Op::Modify),
         2 => key().prop_map(Op::LazyAdd),
         1 => (key(), key()).prop_map(|(old, new)| Op::Move(old, new)),
     ];
@@ -190,30 +198,57 @@ impl Subject {
             Op::Add(key) => {
                 let add = sessions.update(KEYS[key], async |mut session| {
                     session.push(item);
-                    Ok::<_, Error>((session.is_new(), session.storage_key().clone()))
+                    Ok::<_, Error>((Session::is_new(&session), Session::storage_key(&session).clone()))
                 });
                 let place = self.key(items.place(key));
                 assert_eq!(add.await.unwrap(), (items.see(key).is_none(), place));
                 items.at(key).get_or_insert_default().push(item);
+            }
+            Op::Modify(key) => {
+                let change = |session: &mut Items| {
+                    session.push(item);
+                    session.len()
+                };
+                let length = sessions.modify(KEYS[key], change).await.unwrap();
+                let model = items.at(key).get_or_insert_default();
+                model.push(item);
+                assert_eq!(length, model.len());
+            }
+            Op::UpdateOnce(key) => {
+                sessions.update_once(KEYS[key], async |mut session| session.push(item)).await.unwrap();
+                items.at(key).get_or_insert_default().push(item);
+            }
+            Op::Discard(key) => {
+                let discard = sessions.update(KEYS[key], async |mut session| {
+                    session.push(item);
+                    Session::discard(&mut session);
+                });
+                discard.await.unwrap();
             }
             Op::Look(key) => {
                 let seen = sessions.update(KEYS[key], async |session| Ok::<_, Error>(session.clone()));
                 assert_eq!(seen.await.unwrap(), *items.at(key).get_or_insert_default());
             }
             Op::Fail(key) => {
+                let error = || Error::new(ErrorKind::Other, "the handler fails");
                 let failed = sessions.update(KEYS[key], async |mut session| {
                     session.push(item);
-                    Err::<(), _>(Error::new(ErrorKind::Other, "the handler fails"))
+                    Err::<(), _>(error())
+                });
+                assert_eq!(failed.await.unwrap_err().kind(), ErrorKind::Other);
+                let failed = sessions.try_modify(KEYS[key], |session| {
+                    session.push(item);
+                    Err::<(), _>(error())
                 });
                 assert_eq!(failed.await.unwrap_err().kind(), ErrorKind::Other);
             }
             Op::Clear(key) => {
-                sessions.update(KEYS[key], async |mut session| session.clear()).await.unwrap();
+                sessions.update(KEYS[key], async |mut session| Session::clear(&mut session)).await.unwrap();
                 *items.at(key) = None;
             }
             Op::ClearAndAdd(key) => {
                 let add = sessions.update(KEYS[key], async |mut session| {
-                    session.clear();
+                    Session::clear(&mut session);
                     session.push(item);
                 });
                 add.await.unwrap();
@@ -243,10 +278,14 @@ impl Subject {
             Op::OpenAndAdd(key) => {
                 let mut open = sessions.open(KEYS[key]).await.unwrap();
                 open.push(item);
-                open.save().await.unwrap();
+                OpenSession::save(open).await.unwrap();
                 items.at(key).get_or_insert_default().push(item);
             }
-            Op::OpenAndDrop(key) => sessions.open(KEYS[key]).await.unwrap().push(item),
+            Op::OpenAndDiscard(key) => {
+                let mut open = sessions.open(KEYS[key]).await.unwrap();
+                open.push(item);
+                OpenSession::discard(open);
+            }
             Op::Set(key) => {
                 sessions.set(KEYS[key], vec![item]).await.unwrap();
                 *items.at(key) = Some(vec![item]);
@@ -258,7 +297,7 @@ impl Subject {
                 let place = self.key(items.place(key));
                 assert_eq!(self.storage.delete(&place).await.unwrap(), items.at(key).take().is_some());
             }
-            Op::ExpireSignpost(key) => {
+            Op::ExpireRedirect(key) => {
                 if items.leads[key].is_some() {
                     assert!(self.storage.delete(self.key(key)).await.unwrap());
                     items.expire_redirect(key);
@@ -278,7 +317,7 @@ impl Subject {
                 names.at(key).get_or_insert_default().insert(NAMES[name], None);
             }
             Op::KvClear(key) => {
-                self.kv.update(KEYS[key], async |mut session| session.clear()).await.unwrap();
+                self.kv.modify(KEYS[key], KvSession::clear).await.unwrap();
                 *names.at(key) = None;
             }
             Op::KvMove(old, new) => {
@@ -297,6 +336,8 @@ impl Subject {
     async fn compare(&self, items: &Model<Items>, names: &Model<Names>) {
         for (number, key) in KEYS.into_iter().enumerate() {
             assert_eq!(self.sessions.get(key).await.unwrap().as_ref(), items.see(number), "{key}");
+            let length = self.sessions.with(key, Vec::len).await.unwrap();
+            assert_eq!(length, items.see(number).map_or(0, Vec::len), "{key}");
             let all = self.kv.all(key).await.unwrap();
             for name in NAMES {
                 let value = all.get(name).map(|value| serde_json::from_value::<u32>(value.clone()).unwrap());
@@ -334,6 +375,9 @@ pub(crate) async fn race(storage: impl Into<Store>, prefix: &str, batches: &[Vec
                         });
                         add.await.unwrap();
                     }
+                    Op::Modify(key) => {
+                        sessions.modify(KEYS[key], |session| session.push(item)).await.unwrap();
+                    }
                     Op::Add(key) => {
                         sessions.update(KEYS[key], async |mut session| session.push(item)).await.unwrap();
                     }
@@ -349,8 +393,8 @@ pub(crate) async fn race(storage: impl Into<Store>, prefix: &str, batches: &[Vec
     let mut place = Vec::new();
     for key in KEYS {
         let open = sessions.open(key).await.unwrap();
-        place.push(open.storage_key().clone());
-        places.insert(open.storage_key().clone(), open.clone());
+        place.push(OpenSession::storage_key(&open).clone());
+        places.insert(OpenSession::storage_key(&open).clone(), open.clone());
     }
     let mut stored: Vec<_> = places.into_values().flatten().collect();
     stored.sort_unstable();

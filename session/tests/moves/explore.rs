@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::FutureExt;
 use larder_core::{Expiry, Key, Versions};
-use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
+use larder_session::{ConflictPolicy, ErrorKind, Lifetime, OpenSession, Session, Sessions};
 
 use crate::{
     schedule::{Actor, Director, Drawn, Exhaustive, perform},
@@ -51,7 +51,7 @@ struct Ledger {
 }
 
 fn sessions(stage: &Stage, merge: bool) -> Sessions<Items> {
-    let builder = Sessions::builder().storage(stage.clone()).conflicts(Conflicts::Fail);
+    let builder = Sessions::builder().storage(stage.clone()).conflicts(ConflictPolicy::Fail);
     let lifetime = Lifetime::sliding(Duration::from_secs(1 << 20)).touch_every(Duration::ZERO);
     let builder = builder.lifetime(lifetime);
     if merge { builder.merge(|one: Items, other| [one, other].concat()) } else { builder }.build().unwrap()
@@ -70,7 +70,7 @@ async fn act(act: Act, item: u32, stage: Stage, merge: bool, ledger: Rc<RefCell<
             loop {
                 let added = sessions.update(key, async |mut session| {
                     session.push(item);
-                    larder_session::Result::Ok(session.storage_key().as_str().to_owned())
+                    larder_session::Result::Ok(Session::storage_key(&session).as_str().to_owned())
                 });
                 match added.await as larder_session::Result<String> {
                     Ok(place) => {
@@ -153,7 +153,7 @@ impl Scene {
         }
         let look = |key: &str| {
             let open = now(sessions.open(key)).unwrap();
-            (open.storage_key().as_str().to_owned(), open.clone())
+            (OpenSession::storage_key(&open).as_str().to_owned(), open.clone())
         };
         // Twice, since looking may go on with moves.
         for key in keys {
@@ -238,14 +238,14 @@ const SCENES: &[Scene] = &[
 ];
 
 #[test]
-fn whatever_comes_between() {
+fn every_interleaving_keeps_the_laws() {
     for scene in SCENES {
         scene.all(BOTH, 1, 0);
     }
 }
 
 #[test]
-fn whoever_dies_and_whenever() {
+fn a_crash_at_any_step_keeps_the_laws() {
     for scene in SCENES {
         scene.all(BOTH, 0, 1);
     }

@@ -9,7 +9,7 @@ use std::{
 use futures_util::TryStreamExt;
 use larder_core::{Expiry, Store, Versions};
 use larder_session::{
-    Conflicts, ErrorKind, Fragment, KvSessions, Lifetime, Multi, Sessions, SessionsBuilder,
+    ConflictPolicy, ErrorKind, Fragment, KvSessions, Lifetime, Multi, OpenSession, Sessions, SessionsBuilder,
 };
 
 use crate::{
@@ -45,7 +45,7 @@ fn poll<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn whichever_id_an_update_comes_under_it_meets_the_one_session() {
+async fn updates_under_either_id_reach_the_same_session() {
     let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
@@ -66,7 +66,7 @@ async fn a_move_waits_for_the_updates_of_this_process_that_have_begun() {
     let mut moving = std::pin::pin!(sessions.move_key("old", "new"));
     assert!(poll(moving.as_mut()).is_pending());
     open.push(1);
-    open.save().await.unwrap();
+    OpenSession::save(open).await.unwrap();
     moving.await.unwrap();
     assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
 }
@@ -84,7 +84,7 @@ async fn a_handler_can_move_its_own_session() {
 }
 
 #[tokio::test]
-async fn a_move_before_there_is_a_session_makes_the_ids_one() {
+async fn a_move_without_a_session_connects_the_ids() {
     let sessions = sessions(&memory());
     sessions.move_key("old", "new").await.unwrap();
     assert_eq!(sessions.get("new").await.unwrap(), None);
@@ -196,7 +196,7 @@ async fn redirects_expire_by_choice() {
 
 /// Also if the move comes between the read and the touch, and the use is dropped at any point after that.
 #[tokio::test]
-async fn using_a_session_never_changes_how_long_a_redirect_lives() {
+async fn using_a_session_does_not_change_the_expiry_of_redirects() {
     let lifetime = Lifetime::sliding(5 * HOUR).touch_every(Duration::ZERO);
     for versions in [Versions::Unique, Versions::Content] {
         for redirects in [Expiry::Never, Expiry::After(HOUR)] {
@@ -272,7 +272,7 @@ async fn a_session_that_cannot_be_merged_changes_nothing() {
 
 /// Each step of a move, and what the process that dies after it leaves behind.
 #[tokio::test]
-async fn a_move_that_was_begun_is_finished_by_whoever_comes_next() {
+async fn the_next_process_completes_an_unfinished_move() {
     for moved in [true, false] {
         for step in 1.. {
             let storage = memory();
@@ -317,12 +317,12 @@ async fn everything_else_follows_the_redirects() {
     sessions.move_key("old", "new").await.unwrap();
 
     sessions.update_lazy("old", async |session| session.modify(|items| items.push(2)).await).await.unwrap();
-    assert_eq!(sessions.lazy("old").get().await.unwrap(), [1, 2]);
+    assert_eq!(sessions.open_lazy("old").get().await.unwrap(), [1, 2]);
     let mut open = sessions.open("old").await.unwrap();
-    assert_eq!(open.storage_key().as_str(), "chat:new");
+    assert_eq!(OpenSession::storage_key(&open).as_str(), "chat:new");
     open.push(3);
-    open.save().await.unwrap();
-    let last = set_up(&storage).conflicts(Conflicts::LastWriteWins).build().unwrap();
+    OpenSession::save(open).await.unwrap();
+    let last = set_up(&storage).conflicts(ConflictPolicy::LastWriteWins).build().unwrap();
     add(&last, "old", 4).await;
     let multi = Multi::new((
         Fragment::strict("one", sessions.clone()),
@@ -333,7 +333,7 @@ async fn everything_else_follows_the_redirects() {
 
     sessions.set("old", vec![9]).await.unwrap();
     assert_eq!(stored(&storage, "new").await.unwrap(), "[9]");
-    let cleared = sessions.lazy("old");
+    let cleared = sessions.open_lazy("old");
     cleared.clear().unwrap();
     cleared.save().await.unwrap();
     assert_eq!(stored(&storage, "new").await, None);
@@ -420,7 +420,7 @@ async fn a_storage_without_compare_and_swap_moves_nothing() {
     let sessions: Sessions<Items> = Sessions::builder()
         .storage(stage)
         .prefix("chat:")
-        .conflicts(Conflicts::LastWriteWins)
+        .conflicts(ConflictPolicy::LastWriteWins)
         .build()
         .unwrap();
     add(&sessions, "old", 1).await;
@@ -430,7 +430,7 @@ async fn a_storage_without_compare_and_swap_moves_nothing() {
 }
 
 #[tokio::test]
-async fn a_departure_that_comes_too_late_is_turned_back() {
+async fn a_late_departure_is_reverted() {
     // What a process writes that has looked before the session moved there and back, in a store whose
     // versions are the content.
     let storage = memory();
@@ -447,7 +447,7 @@ async fn a_departure_that_comes_too_late_is_turned_back() {
 }
 
 #[tokio::test]
-async fn an_expectation_that_comes_too_late_is_called_off() {
+async fn a_late_incoming_marker_is_cancelled() {
     let storage = memory();
     let sessions = sessions(&storage);
     sessions.move_key("a", "b").await.unwrap();

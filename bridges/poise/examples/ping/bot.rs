@@ -50,7 +50,7 @@ async fn session(ctx: Context<'_>) -> Result<(), Error> {
 /// Deletes the count.
 #[poise::command(slash_command)]
 async fn forget(ctx: Context<'_>) -> Result<(), Error> {
-    let existed = ctx.session().update(async |mut session| ok(session.delete(PONGED))).await?;
+    let existed = ctx.session().modify(|session| session.delete(PONGED)).await?;
     ctx.say(if existed { "forgotten" } else { "there was nothing to forget" }).await?;
     Ok(())
 }
@@ -58,7 +58,7 @@ async fn forget(ctx: Context<'_>) -> Result<(), Error> {
 /// Reads and writes in one update, so that simultaneous pings all count. The update ends before the answer is sent, so
 /// that other pings do not wait for Discord.
 async fn count(session: CommandSession<'_>) -> Larder<String> {
-    let ponged = session.update(async |mut session| {
+    let ponged = session.try_modify(|session| {
         let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
         session.set(PONGED, ponged)?;
         ok(ponged)

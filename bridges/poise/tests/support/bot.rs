@@ -8,7 +8,7 @@ use std::{
 
 use larder_core::Store;
 use larder_poise::{
-    CommandSession, CommandSessions, HasSessions, KvSessions, Scope, SessionExt, Sessions, ok,
+    CommandSession, CommandSessions, HasSessions, KvSessions, Open, Scope, SessionExt, Sessions, ok,
 };
 use poise::{
     CreateReply, FrameworkContext, FrameworkError, FrameworkOptions,
@@ -131,7 +131,7 @@ async fn by_hand(ctx: Context<'_>) -> Result<(), Error> {
     let ponged = ctx.session().await?.get::<u64>("ponged")?.unwrap_or_default();
     let mut session = ctx.session().await?;
     session.set("ponged", ponged + 1)?;
-    session.save().await?;
+    Open::save(session).await?;
     if let poise::Context::Application(_) = ctx {
         ctx.say((ponged + 1).to_string()).await?;
     }
@@ -168,8 +168,8 @@ async fn coins(ctx: Context<'_>) -> Result<(), Error> {
         })
         .await?;
     let mut coins = sessions.of(ctx).await?;
-    **coins += 1;
-    coins.save().await?;
+    *coins += 1;
+    Open::save(coins).await?;
     let coins = sessions.of(ctx).get().await?.unwrap_or_default();
     ctx.say(coins.to_string()).await?;
     Ok(())
@@ -244,7 +244,7 @@ async fn forgetful(ctx: Context<'_>) -> Result<(), Error> {
 async fn twice(ctx: Context<'_>) -> Result<(), Error> {
     let mut first = ctx.session().await?;
     first.set("ponged", 1_000)?;
-    ctx.session().await?.save().await?;
+    Open::save(ctx.session().await?).await?;
     Ok(())
 }
 
@@ -262,7 +262,7 @@ async fn update_while_open(ctx: Context<'_>) -> Result<(), Error> {
 /// Opens its session inside an update of it.
 #[poise::command(slash_command)]
 async fn open_within_update(ctx: Context<'_>) -> Result<(), Error> {
-    ctx.session().update(async |_| ctx.session().await?.save().await).await?;
+    ctx.session().update(async |_| Open::save(ctx.session().await?).await).await?;
     Ok(())
 }
 
@@ -271,11 +271,11 @@ async fn open_within_update(ctx: Context<'_>) -> Result<(), Error> {
 async fn reopen(ctx: Context<'_>) -> Result<(), Error> {
     let other = ctx.data().scopes[0].of(ctx).open().await?;
     for _ in 0..2 {
-        ctx.session().await?.save().await?;
+        Open::save(ctx.session().await?).await?;
     }
     drop(ctx.session().await?);
     ctx.session().update(async |mut session| session.set("reopened", true)).await?;
-    other.save().await?;
+    Open::save(other).await?;
     ctx.say("saved").await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Initial values, the type of a session, keys, and deleting.
 
-use larder_session::{ErrorKind, key};
+use larder_session::{ErrorKind, Session, key};
 
 use super::*;
 
@@ -9,9 +9,9 @@ async fn on_pizza(
     chat_id: i64,
 ) -> Result<u32> {
     chats
-        .update(chat_id, async |mut chat| {
+        .modify(chat_id, |chat| {
             chat.pizza_count += 1;
-            Ok(chat.pizza_count)
+            chat.pizza_count
         })
         .await
 }
@@ -95,7 +95,7 @@ async fn no_initial_value() -> Result<()> {
     let storage = memory();
     let games: Sessions<Option<String>> = Sessions::new(storage)?;
     games
-        .update(42, async |mut game| {
+        .modify(42, |game| {
             if game.is_none() {
                 *game = Some("e4".to_owned());
             }
@@ -105,7 +105,7 @@ async fn no_initial_value() -> Result<()> {
         stored(games.storage(), "42").await.unwrap(),
         r#""e4""#
     );
-    games.update(42, async |mut game| *game = None).await?;
+    games.modify(42, |game| *game = None).await?;
     assert_eq!(stored(games.storage(), "42").await, None);
     games.update(43, async |_| ()).await?;
     assert_eq!(stored(games.storage(), "43").await, None);
@@ -118,7 +118,9 @@ async fn deleting() -> Result<()> {
     let chats = chats(&storage);
     for _ in 0..2 {
         on_pizza(&chats, 42).await?;
-        chats.update(42, async |mut chat| chat.clear()).await?;
+        chats
+            .update(42, async |mut chat| Session::clear(&mut chat))
+            .await?;
         assert_eq!(stored(&storage, "42").await, None);
     }
     on_pizza(&chats, 42).await?;

@@ -1,7 +1,7 @@
 //! Concurrent updates of one session.
 
 use futures_util::future::{join_all, try_join_all};
-use larder_session::{Conflicts, ErrorKind};
+use larder_session::{ConflictPolicy, ErrorKind, Session};
 
 use super::*;
 
@@ -39,9 +39,9 @@ async fn answering_after_the_update() -> Result<()> {
         async |text: String| sent.lock().unwrap().push(text);
 
     let count = chats
-        .update(chat_id, async |mut chat| {
+        .modify(chat_id, |chat| {
             chat.pizza_count += 1;
-            Result::Ok(chat.pizza_count)
+            chat.pizza_count
         })
         .await?;
     reply(format!("{count} 🍕 so far")).await;
@@ -56,18 +56,20 @@ async fn handlers_that_must_not_run_twice() -> Result<()> {
     // Another handle on the same store, as in another process.
     let elsewhere =
         Sessions::<Chat>::new(Store::from(storage.clone()))?;
-    let chats: Sessions<Chat> = Sessions::builder()
-        .storage(Store::from(storage))
-        .conflicts(Conflicts::Fail)
-        .build()?;
-    let error = chats
-        .update(1, async |mut chat| {
-            chat.pizza_count = 1;
-            elsewhere.set(1, Chat { pizza_count: 9 }).await
-        })
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let builder = Sessions::builder().storage(Store::from(storage));
+    let chats: Sessions<Chat> =
+        builder.conflicts(ConflictPolicy::Fail).build()?;
+    let handler = async |mut chat: Session<Chat>| {
+        chat.pizza_count = 1;
+        elsewhere.set(1, Chat { pizza_count: 9 }).await
+    };
+    let errors = [
+        chats.update(1, handler).await.unwrap_err(),
+        chats.update_once(1, handler).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
     assert_eq!(chats.get(1).await?.unwrap().pizza_count, 9);
     Ok(())
 }

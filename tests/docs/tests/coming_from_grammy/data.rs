@@ -71,9 +71,7 @@ async fn enhanced_files_are_used_in_place() -> Result<()> {
         .storage(larder::open(&url).await?)
         .migrations(Migrations::new().step(3, |same: Value| same))
         .build()?;
-    chats
-        .update(424242, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(424242, |chat| chat.pizza_count += 1).await?;
     let path = folder.path().join("42/424242.json");
     let text = fs::read_to_string(path).unwrap();
     // Without a lifetime, the write removes the deadline.
@@ -106,9 +104,7 @@ async fn sessions_move_to_sqlite_and_back() -> Result<()> {
         .lifetime(Lifetime::after_write(Duration::from_secs(1800)))
         .build()?;
 
-    chats
-        .update(424242, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(424242, |chat| chat.pizza_count += 1).await?;
     let larder::Expiry::After(_) =
         chats.ttl(424242).await?.unwrap()
     else {
@@ -159,17 +155,13 @@ async fn members_without_a_field_can_be_kept() -> Result<()> {
     let storage = larder::open(&url).await?;
     let key = -1_001_234_567_890_i64;
     let careful = Sessions::<Careful>::new(storage)?;
-    careful
-        .update(key, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    careful.modify(key, |chat| chat.pizza_count += 1).await?;
     let storage = careful.storage();
     let text = stored(storage, &key.to_string()).await.unwrap();
     assert!(text.contains("ñandú") && text.contains("-3e-7"));
 
     let chats = Sessions::<Chat>::new(storage)?;
-    chats
-        .update(key, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(key, |chat| chat.pizza_count += 1).await?;
     let text = stored(storage, &key.to_string()).await.unwrap();
     assert_eq!(text, r#"{"pizzaCount":2}"#);
     Ok(())

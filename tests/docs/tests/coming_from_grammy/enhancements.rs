@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use larder_session::{Error, ErrorKind, Lifetime, Migrations};
+use larder_session::{
+    Error, ErrorKind, Lifetime, Migrations, Session,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -19,9 +21,7 @@ async fn timeouts() -> Result<()> {
         .storage(storage)
         .lifetime(Lifetime::after_write(Duration::from_mins(30)))
         .build()?;
-    chats
-        .update(42, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(42, |chat| chat.pizza_count += 1).await?;
     let text = stored(chats.storage(), "42").await.unwrap();
     assert_eq!(text, r#"{"pizzaCount":1}"#);
     let left = chats.ttl(42).await?.unwrap();
@@ -41,9 +41,7 @@ async fn timeouts_that_grammy_can_read_back() -> Result<()> {
         .lifetime(Lifetime::after_write(Duration::from_mins(30)))
         .envelope()
         .build()?;
-    chats
-        .update(42, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(42, |chat| chat.pizza_count += 1).await?;
     let text = stored(chats.storage(), "42").await.unwrap();
     assert!(text.starts_with(r#"{"__d":{"pizzaCount":1},"e":"#));
     Ok(())
@@ -83,7 +81,7 @@ async fn grammys_deadline_is_kept_and_counts() -> Result<()> {
     // But it stays in the store until the next write.
     assert!(stored(&storage, "old").await.is_some());
     chats
-        .update("old", async |chat| assert!(chat.is_new()))
+        .update("old", async |chat| assert!(Session::is_new(&chat)))
         .await?;
     assert_eq!(
         stored(&storage, "old").await.unwrap(),
@@ -171,7 +169,7 @@ async fn steps_may_have_fractions_fail_and_await() -> Result<()> {
         .storage(storage)
         .migrations(migrations)
         // Saved also by an update that changes nothing else.
-        .write_back(true)
+        .persist_migrated(true)
         .build()?;
 
     let pets =
@@ -206,9 +204,7 @@ async fn a_newer_version_is_refused() -> Result<()> {
         .storage(storage)
         .migrations(Migrations::new().step(3, |same: Value| same))
         .build()?;
-    chats
-        .update(42, async |mut chat| chat.pizza_count += 1)
-        .await?;
+    chats.modify(42, |chat| chat.pizza_count += 1).await?;
     assert_eq!(
         stored(chats.storage(), "42").await.unwrap(),
         r#"{"v":3,"__d":{"pizzaCount":25}}"#

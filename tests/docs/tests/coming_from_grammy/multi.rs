@@ -21,7 +21,7 @@ async fn fragments() -> Result<()> {
     let (user_id, chat_id) = (7, 42);
 
     session
-        .update((user_id, chat_id), async |(mut user, mut chat)| {
+        .modify((user_id, chat_id), |(user, chat)| {
             user.language = Some("cs".to_owned());
             chat.pizza_count += 1;
         })

@@ -6,7 +6,7 @@ use super::*;
 
 async fn ping(sessions: &KvSessions, user_id: u64) -> Result<&str> {
     sessions
-        .update(user_id, async |mut session| {
+        .try_modify(user_id, |session| {
             if session.get("ponged")?.unwrap_or(false) {
                 return Ok("You already used this command");
             }

@@ -56,14 +56,14 @@ async fn session(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
         let (total, most) = (Arc::clone(&total), Arc::clone(&most));
         async move {
             for _ in 0..count {
-                let runs = AtomicU64::new(0);
-                let add = async |mut sum: larder_session::Session<u64>| {
-                    runs.fetch_add(1, Ordering::Relaxed);
+                let mut runs = 0;
+                let add = |sum: &mut u64| {
+                    runs += 1;
                     *sum += 1;
                 };
-                sessions.update(&key, add).await?;
-                total.fetch_add(runs.load(Ordering::Relaxed), Ordering::Relaxed);
-                most.fetch_max(runs.load(Ordering::Relaxed), Ordering::Relaxed);
+                sessions.modify(&key, add).await?;
+                total.fetch_add(runs, Ordering::Relaxed);
+                most.fetch_max(runs, Ordering::Relaxed);
             }
             Ok(())
         }

@@ -27,8 +27,12 @@ pub(crate) async fn sum_is_exact<F>(context: Context<F>) {
         .map(|_| {
             let sessions = sessions.clone();
             tokio::spawn(async move {
-                for _ in 0..increments {
-                    sessions.update("sum", async |mut sum| *sum += 1).await.must("update");
+                for number in 0..increments {
+                    if number % 2 == 0 {
+                        sessions.modify("sum", |sum| *sum += 1).await.must("modify");
+                    } else {
+                        sessions.update("sum", async |mut sum| *sum += 1).await.must("update");
+                    }
                 }
             })
         })

@@ -1,0 +1,234 @@
+//! Sessions that are dropped with unsaved changes.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // A test fails by panicking.
+
+mod common;
+
+use std::{future::pending, io, sync::Arc};
+
+use futures_util::FutureExt;
+use larder_session::{
+    ErrorKind, Fragment, KvSessions, LazySession, Multi, OpenSession, Result, Session, Sessions,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tracing_subscriber::{fmt::MakeWriter, util::SubscriberInitExt};
+
+use common::{Counting, HandlerError, kind};
+
+type Change = fn(&LazySession<String>) -> Result<()>;
+
+const SECRET: &str = "hunter2";
+
+/// The log of this thread while it is captured.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().push_str(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Runs `work` and returns how many times it logged a loss.
+async fn losses(work: impl Future<Output = ()>) -> usize {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    let guard = subscriber.set_default();
+    work.await;
+    drop(guard);
+    let log = log.0.lock();
+    assert!(!log.contains(SECRET), "{log}");
+    for line in log.lines().filter(|line| line.contains("WARN")) {
+        assert!(
+            line.contains("unsaved changes") && line.contains("save") && line.contains("discard"),
+            "{line}"
+        );
+    }
+    log.matches("WARN").count()
+}
+
+fn sessions(storage: &Counting) -> Sessions<String> {
+    Sessions::new(storage.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_changed_open_session_that_is_dropped_is_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    let changes: [fn(&mut OpenSession<String>); 3] = [
+        |open| open.push_str(SECRET),
+        |open| **open = SECRET.to_owned(),
+        |open| drop(std::mem::take(&mut **open)),
+    ];
+    for change in changes {
+        let lost = losses(async {
+            let mut open = texts.open(SECRET).await.unwrap();
+            change(&mut open);
+            drop(open);
+        });
+        assert_eq!(lost.await, 1);
+    }
+    texts.set(SECRET, SECRET.to_owned()).await.unwrap();
+    let cleared = losses(async {
+        let mut open = texts.open(SECRET).await.unwrap();
+        OpenSession::clear(&mut open);
+    });
+    assert_eq!(cleared.await, 1);
+    assert_eq!(texts.get(SECRET).await.unwrap().as_deref(), Some(SECRET));
+}
+
+#[tokio::test]
+async fn an_open_session_that_is_unchanged_saved_or_discarded_is_not_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    let lost = losses(async {
+        // New and only read.
+        assert_eq!(*texts.open(1).await.unwrap(), "");
+        let mut open = texts.open(1).await.unwrap();
+        open.push_str(SECRET);
+        OpenSession::discard(open);
+        let mut open = texts.open(1).await.unwrap();
+        open.push_str(SECRET);
+        OpenSession::save(open).await.unwrap();
+        // Changed and changed back.
+        let mut open = texts.open(1).await.unwrap();
+        open.push('!');
+        open.pop();
+        drop(open);
+        // The error tells the caller.
+        storage.overtake("1", json!("other"));
+        let mut open = texts.open(1).await.unwrap();
+        open.push('!');
+        assert_eq!(kind(OpenSession::save(open).await), ErrorKind::Conflict);
+    });
+    assert_eq!(lost.await, 0);
+}
+
+#[tokio::test]
+async fn a_changed_lazy_session_is_logged_with_its_last_handle() {
+    let texts = sessions(&Counting::new());
+    let lost = losses(async { texts.open_lazy(SECRET).modify(|text| text.push_str(SECRET)).await.unwrap() });
+    assert_eq!(lost.await, 1);
+    let changes: [Change; 3] =
+        [|lazy| lazy.set(SECRET.to_owned()), |lazy| lazy.set_later(pending()), LazySession::clear];
+    for change in changes {
+        let lost = losses(async { change(&texts.open_lazy(SECRET)).unwrap() });
+        assert_eq!(lost.await, 1);
+    }
+    let lost = losses(async {
+        let lazy = texts.open_lazy(SECRET);
+        let other = lazy.clone();
+        lazy.modify(|text| text.push_str(SECRET)).await.unwrap();
+        drop(lazy);
+        other.save().await.unwrap();
+    });
+    assert_eq!(lost.await, 0);
+    let lost = losses(async {
+        let lazy = texts.open_lazy(SECRET);
+        lazy.modify(|text| text.push('!')).await.unwrap();
+        lazy.save().await.unwrap();
+        lazy.modify(|text| text.push('!')).await.unwrap();
+    });
+    assert_eq!(lost.await, 1, "changed again after it was saved");
+}
+
+#[tokio::test]
+async fn a_lazy_session_that_is_untouched_read_saved_or_discarded_is_not_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    let lost = losses(async {
+        drop(texts.open_lazy(1));
+        texts.open_lazy(1).get().await.unwrap();
+        texts.open_lazy(1).load().await.unwrap();
+        let lazy = texts.open_lazy(1);
+        lazy.set(SECRET.to_owned()).unwrap();
+        lazy.discard();
+        drop(lazy);
+        let lazy = texts.open_lazy(1);
+        lazy.modify(|text| text.push_str(SECRET)).await.unwrap();
+        lazy.discard();
+        lazy.save().await.unwrap();
+        drop(lazy);
+        texts.set(1, SECRET.to_owned()).await.unwrap();
+        // The error tells the caller.
+        storage.overtake("1", json!("other"));
+        let lazy = texts.open_lazy(1);
+        lazy.modify(|text| text.push('!')).await.unwrap();
+        assert_eq!(kind(lazy.save().await), ErrorKind::Conflict);
+    });
+    assert_eq!(lost.await, 0);
+}
+
+#[tokio::test]
+async fn updates_that_fail_or_are_dropped_are_not_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    let other: Sessions<String> = Sessions::builder().storage(storage.clone()).prefix("o:").build().unwrap();
+    let multi = Multi::new((Fragment::strict("one", texts.clone()), Fragment::lazy("other", other)));
+    let names = KvSessions::builder().storage(Counting::new()).build().unwrap();
+    let lost = losses(async {
+        let failing = async |mut text: Session<String>| {
+            text.push('!');
+            Err::<(), _>(HandlerError::Refused)
+        };
+        texts.update(1, failing).await.unwrap_err();
+        texts.update_once(1, failing).await.unwrap_err();
+        let failing = async |text: LazySession<String>| {
+            text.modify(|text| text.push('!')).await?;
+            Err::<(), _>(HandlerError::Refused)
+        };
+        texts.update_lazy(1, failing).await.unwrap_err();
+        let failing = async |(mut one, other): (Session<String>, LazySession<String>)| {
+            one.push('!');
+            other.set("!".to_owned())?;
+            Err::<(), _>(HandlerError::Refused)
+        };
+        multi.update((1, 1), failing).await.unwrap_err();
+
+        let endless = async |mut text: Session<String>| {
+            text.push('!');
+            pending::<()>().await;
+        };
+        assert!(texts.update(1, endless).now_or_never().is_none());
+        let endless = async |text: LazySession<String>| {
+            text.modify(|text| text.push('!')).await?;
+            pending::<Result<()>>().await
+        };
+        assert!(texts.update_lazy(1, endless).now_or_never().is_none());
+
+        let panicking = std::panic::AssertUnwindSafe(async {
+            let mut open = texts.open(1).await.unwrap();
+            open.push('!');
+            panic!("a panic that the test wants");
+        });
+        assert!(panicking.catch_unwind().await.is_err());
+    });
+    assert_eq!(lost.await, 0);
+    let lost = losses(async {
+        names.open(1).await.unwrap().set("name", SECRET).unwrap();
+        let mut open = names.open(1).await.unwrap();
+        open.set("name", SECRET).unwrap();
+        open.discard();
+        let mut open = names.open(1).await.unwrap();
+        open.set("name", SECRET).unwrap();
+        open.save().await.unwrap();
+    });
+    assert_eq!(lost.await, 1);
+}
