@@ -74,7 +74,7 @@ pub trait SessionExt<'a> {
     /// Returns the session of the running command, without reading it. If awaited, it opens the session.
     ///
     /// ```
-    /// # use larder_poise::{CommandSessions, Result, SessionExt};
+    /// # use larder_poise::{CommandSessions, Open, Result, SessionExt};
     /// # type Context<'a> = poise::Context<'a, CommandSessions, larder_poise::Error>;
     /// # async fn example(ctx: Context<'_>) -> Result<()> {
     /// let mut session = ctx.session().await?;

@@ -56,7 +56,7 @@ impl By {
         Self::Key(KeyOf(Arc::new(move |update| key_of(update).into())))
     }
 
-    /// Returns the key of `update`, for example for [`Sessions::update`](larder_session::Sessions::update).
+    /// Returns the key of `update`, for example for [`Sessions::modify`](larder_session::Sessions::modify).
     ///
     /// ```
     /// # use larder_teloxide::{By, Sessions};

@@ -28,7 +28,7 @@ use crate::{By, allowed_updates::with_messages, migration::moved};
 /// Updates of one session take turns, also updates from other chats. A handler runs only once: if another
 /// process changes the session in the meantime, the handler's changes are not saved, and the update fails
 /// with a [`Conflict`](ErrorKind::Conflict). If several processes serve one bot, change the session in
-/// [`Sessions::update`] (outside this step), which runs its handler again, or hold a [lease](Sessions::lock).
+/// [`Sessions::modify`] (outside this step), which runs its closure again, or hold a [lease](Sessions::lock).
 ///
 /// With [`By::Chat`], a session follows its group to the supergroup, with [`Sessions::move_key`]. If the
 /// supergroup already has its own session (for example, because the storage was down),
@@ -180,6 +180,6 @@ fn overtaken() -> Error {
     Error::new(
         ErrorKind::Conflict,
         "another process, or an update with the chat's other id, changed the session while this update was \
-         handled; it was not overwritten: use `Sessions::update` instead, or hold a lease",
+         handled; it was not overwritten: use `Sessions::modify` instead, or hold a lease",
     )
 }
