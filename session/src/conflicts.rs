@@ -69,7 +69,7 @@ impl Retries {
             return Err(error);
         };
         if let Some(nested) = nested
-            && nested.has_overtaken().await
+            && nested.caused_conflict().await
         {
             return Err(Error::new(
                 ErrorKind::Unsupported,

@@ -1,4 +1,4 @@
-//! From stored bytes to a session's value and back.
+//! Decoding and encoding of a session with its lifetime.
 
 use larder_core::{Bytes, Expiry, Result, clock::unix_millis};
 
@@ -8,33 +8,32 @@ use crate::{
     migrations::Migrations,
 };
 
-/// How sessions of one kind are stored.
+/// The stored form of sessions of one kind.
 pub(crate) struct Content<T> {
     pub(crate) format: Format<T>,
     pub(crate) migrations: Option<Migrations>,
     pub(crate) lifetime: Lifetime,
 }
 
-/// A session that was read.
+/// A decoded session.
 pub(crate) struct Decoded<T> {
     pub(crate) value: T,
-    /// Whether migrations have changed it: what is stored is of an older version.
+    /// Whether migrations have changed it, because the stored value has an older version.
     pub(crate) migrated: bool,
     pub(crate) marks: Marks,
 }
 
-/// Facts about a stored session beside its value.
+/// Metadata of a stored session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) end: Option<End>,
-    /// Whether it has lone surrogates, which are hidden in the value.
+    /// Whether it has lone surrogates, which are escaped in the value.
     pub(crate) surrogates: bool,
 }
 
 impl<T> Content<T> {
-    /// Reads what is stored, through the migrations if need be. `None` if it is over. `left` says how
-    /// long the entry lives by the store's word. It is awaited only if the end that is stored with the
-    /// session seems to have come.
+    /// Decodes a stored session and runs migrations if necessary. Returns `None` if it has expired. `left` is
+    /// the TTL of the entry in the store. It is awaited only if the end in the value seems to have passed.
     pub(crate) async fn decode(
         &self,
         bytes: &[u8],
@@ -58,16 +57,16 @@ impl<T> Content<T> {
         }
     }
 
-    /// Whether what is stored is over by the end that is stored with it.
+    /// Whether the stored session has expired by the end in its value.
     pub(crate) fn is_over(&self, bytes: &[u8], expiry: Expiry) -> bool {
         expiry == Expiry::Never && self.format.end(bytes).is_some_and(|end| end <= unix_millis())
     }
 
-    /// What to store for `value`, given its bare form, and how long that lives; `None` if the session
-    /// is nothing. `has` are the marks that it has already.
+    /// Returns the bytes to store for `value`, given its bare form, and their expiry. Returns `None` if the
+    /// value is encoded as nothing. `has` are the current marks of the session.
     pub(crate) fn encode(&self, value: &T, bare: Bytes, has: Marks) -> Result<Option<(Bytes, Expiry)>> {
         let (end, expiry) = if self.lifetime == Lifetime::forever() {
-            // Nothing here ends it, so what another program has said stays.
+            // This program sets no end, so the end set by another program stays.
             (has.end.map(|end| end.stored), Expiry::Never)
         } else {
             let now = unix_millis();
@@ -79,8 +78,8 @@ impl<T> Content<T> {
     }
 }
 
-/// `None` if the session is over. An end that is stored with it is by the clock of the process that has
-/// stored it, so it does not count where the store itself ends the entry.
+/// Returns `None` if the session has expired. The end in its value was computed with the clock of the writing
+/// process, so it does not count if the entry has an expiry in the store.
 async fn marks(label: &Label, left: impl Future<Output = Result<Option<Expiry>>>) -> Result<Option<Marks>> {
     let end = match label.deadline.map(|stored| (stored, unix_millis())) {
         Some((stored, now)) if stored <= now => match left.await? {

@@ -1,4 +1,4 @@
-//! How a session is stored: bare, or in the envelope of grammY's `enhanceStorage`.
+//! The stored form of a session: bare, or in the envelope of grammY's `enhanceStorage`.
 
 use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
@@ -14,19 +14,19 @@ use serde_json::Value;
 
 use crate::{members, moves::is_marker, plain::is_plain};
 
-/// The name of the data in an envelope.
+/// The name of the envelope's data member.
 const DATA: &str = "__d";
 
-/// What grammY's `enhanceStorage` stores: `{"v": 3, "__d": <data>, "e": 1795310512273}`. All but the
-/// data may be missing.
+/// The envelope of grammY's `enhanceStorage`: `{"v": 3, "__d": <data>, "e": 1795310512273}`. Only the data is
+/// required.
 #[derive(Serialize, Deserialize)]
 struct Envelope<D> {
-    /// The number of the last migration step that the data has seen.
+    /// The number of the last migration step that was applied to the data.
     #[serde(default, rename = "v", skip_serializing_if = "Option::is_none")]
     version: Option<Number>,
     #[serde(default = "none", rename = "__d", skip_serializing_if = "Option::is_none")]
     data: Option<D>,
-    /// The moment, in Unix milliseconds, from which on the data is no longer valid.
+    /// The time at which the data expires, in Unix milliseconds.
     #[serde(default, rename = "e", skip_serializing_if = "Option::is_none")]
     deadline: Option<Number>,
 }
@@ -52,40 +52,40 @@ impl Serialize for Number {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As it comes: CBOR tells whole numbers from others and reads neither as the other, and JSON
-        // spells them out where a program turns on serde_json's `arbitrary_precision`.
+        // By its own type: CBOR distinguishes integers from floats and does not convert them, and JSON
+        // numbers are text with serde_json's `arbitrary_precision`.
         let number = serde_json::Number::deserialize(deserializer)?;
         number.as_f64().map(Self).ok_or_else(|| D::Error::custom("not a number"))
     }
 }
 
-/// Which version a session has and until when it is valid, beside its data.
+/// The metadata of a stored session: its version and its deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Label {
     pub(crate) version: Option<f64>,
     pub(crate) deadline: Option<i64>,
-    /// Whether the data has lone surrogates, which are hidden.
+    /// Whether the data has lone surrogates, which are escaped.
     pub(crate) surrogates: bool,
 }
 
-/// A session as it is stored.
+/// A stored session.
 pub(crate) enum Stored<T> {
     /// Data of the current version.
     Current(T, Label),
-    /// Data of an older version, which migrations have to bring up to date.
+    /// Data of an older version, which needs migrations.
     Old(Value, Label),
 }
 
 /// A codec for one type of session.
 pub(crate) struct Format<T> {
     coder: Arc<dyn Coder<T>>,
-    /// What the codec makes of "nothing": a session of `None`.
+    /// The encoding of `None`, which counts as nothing.
     null: Bytes,
-    /// The version of data that is up to date: that of the last migration step.
+    /// The current version: the number of the last migration step.
     current: Option<f64>,
     envelope: bool,
-    /// Whether the codec can hold envelopes at all. In one whose data does not describe itself, any data
-    /// could be taken for an envelope.
+    /// Whether the codec can encode envelopes. Without self-describing data, any data could look like an
+    /// envelope.
     encloses: bool,
     json: bool,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Format<T> {
 impl<T> Format<T> {
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if an envelope is wanted that the codec cannot hold.
+    /// [`ErrorKind::InvalidConfig`] if an envelope is required and the codec cannot encode it.
     pub(crate) fn new<C: Codec>(codec: C, current: Option<f64>, envelope: bool) -> Result<Self>
     where
         T: Serialize + DeserializeOwned + 'static,
@@ -114,11 +114,11 @@ impl<T> Format<T> {
         Ok(Self { coder: Arc::new(Coded(codec, PhantomData)), null, current, envelope, encloses, json })
     }
 
-    /// Reads what is stored.
+    /// Decodes a stored session.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::VersionTooNew`] if it is one of a
+    /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::VersionTooNew`] if it has a
     /// newer version.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
         if is_plain(bytes) {
@@ -133,8 +133,8 @@ impl<T> Format<T> {
         self.decode_readable(bytes)
     }
 
-    /// JSON that a Rust string can hold, where it has lone surrogates. Not only once it fails to decode:
-    /// an envelope that does not could be taken for bare data.
+    /// Escapes lone surrogates in JSON, which a Rust string cannot hold. This cannot wait until decoding
+    /// fails: an envelope that fails to decode could be read as bare data.
     fn hide_surrogates(&self, bytes: &[u8]) -> Option<(Vec<u8>, Hidden)> {
         let contains = |part: &[u8]| memchr::memmem::find(bytes, part).is_some();
         if self.json && (contains(b"\\ud") || contains(b"\\uD")) {
@@ -165,7 +165,7 @@ impl<T> Format<T> {
         self.decode_bare(bytes)
     }
 
-    /// Bare data has seen no migration.
+    /// Bare data has no version.
     fn decode_bare(&self, bytes: &[u8]) -> Result<Stored<T>> {
         if self.current.is_some() {
             Ok(Stored::Old(self.coder.decode_tree(bytes)?, Label::default()))
@@ -174,7 +174,7 @@ impl<T> Format<T> {
         }
     }
 
-    /// The moment at which the stored session is over, if one is stored with it. Unix milliseconds.
+    /// Returns the end in the value, if there is one. Unix milliseconds.
     pub(crate) fn end(&self, bytes: &[u8]) -> Option<i64> {
         if !self.encloses || is_plain(bytes) {
             return None;
@@ -183,23 +183,23 @@ impl<T> Format<T> {
         self.coder.decode_label(bytes)?.deadline
     }
 
-    /// The session from migrated data.
+    /// Decodes migrated data.
     pub(crate) fn value(&self, data: Value) -> Result<T> {
         self.coder.read_tree(data)
     }
 
-    /// The data alone: what tells whether a session has changed.
+    /// Encodes the data alone, for comparisons.
     pub(crate) fn encode_bare(&self, value: &T) -> Result<Bytes> {
         self.coder.encode(value)
     }
 
-    /// The bytes to store for `value`, given its bare form; `None` if the session is nothing. Data that
-    /// would be taken for something else is put into an envelope, where it does no harm.
+    /// Returns the bytes to store for `value`, given its bare form. Returns `None` if the value is encoded as
+    /// nothing. Data that looks like an envelope or a marker is put into an envelope.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it could not be read again; [`ErrorKind::InvalidValue`] if it would be
-    /// taken for a marker of a move.
+    /// [`ErrorKind::Codec`] if it could not be decoded again; [`ErrorKind::InvalidValue`] if it looks like a
+    /// marker of a move.
     pub(crate) fn encode(
         &self,
         value: &T,
@@ -230,14 +230,14 @@ impl<T> Format<T> {
         match self.decode(&stored) {
             Ok(Stored::Current(..)) => Ok(Some(stored)),
             Ok(Stored::Old(..)) => {
-                Err(not_readable(Error::new(ErrorKind::Codec, "it would be taken for an older session")))
+                Err(not_readable(Error::new(ErrorKind::Codec, "it would be read as an older session")))
             }
             Err(error) => Err(not_readable(error)),
         }
     }
 
-    /// Whether bare data is taken for an envelope, because it has a member of that name itself, or may
-    /// be once a store has spelled it in its own way.
+    /// Whether bare data looks like an envelope, because it has a member of that name, or could after a store
+    /// has reformatted it.
     fn could_be_an_envelope(&self, bare: &[u8]) -> bool {
         let contains = |part: &[u8]| memchr::memmem::find(bare, part).is_some();
         (contains(DATA.as_bytes()) || contains(b"\\u00"))
@@ -255,7 +255,7 @@ fn has_member(json: &[u8], wanted: &str) -> bool {
     found
 }
 
-/// Whether envelopes of every kind come back from the codec as they were.
+/// Whether the codec decodes all kinds of envelopes to the same value.
 fn encloses(codec: &impl Codec) -> bool {
     let versions = [None, Some(10.1), Some(3.0)];
     let deadlines = [None, Some(1_795_310_512_273)];
@@ -282,7 +282,7 @@ fn newer(stored: Option<f64>, current: Option<f64>) -> Error {
     )
 }
 
-/// [`Codec`] for one type, so that the codec can be forgotten.
+/// A [`Codec`] for one type, as a trait object.
 trait Coder<T>: Send + Sync {
     fn encode(&self, value: &T) -> Result<Bytes>;
     fn encode_envelope(&self, value: &T, label: Label) -> Result<Bytes>;
@@ -290,7 +290,7 @@ trait Coder<T>: Send + Sync {
     fn decode_tree(&self, bytes: &[u8]) -> Result<Value>;
     fn decode_envelope(&self, bytes: &[u8]) -> Option<(T, Label)>;
     fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)>;
-    /// That of an envelope, whatever its data.
+    /// Decodes the metadata of an envelope and ignores its data.
     fn decode_label(&self, bytes: &[u8]) -> Option<Label>;
     fn read_tree(&self, data: Value) -> Result<T>;
 }
@@ -327,9 +327,8 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
     }
 
     fn read_tree(&self, data: Value) -> Result<T> {
-        serde_json::from_value(data).map_err(|_| {
-            Error::new(ErrorKind::Codec, "the session's data is not what the session's type is read from")
-        })
+        serde_json::from_value(data)
+            .map_err(|_| Error::new(ErrorKind::Codec, "the stored data does not match the session's type"))
     }
 }
 
@@ -384,11 +383,11 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_opened_even_where_none_is_expected() {
-        // A type that takes anything would else be read as empty, and then saved so.
+    fn an_unexpected_envelope_is_decoded() {
+        // Otherwise a type that accepts any data would be read, and then saved, as empty.
         let stored = br#"{"__d":{"pizzas":24},"e":5}"#;
         let Stored::Current(value, label) = format(None, false).decode(stored).unwrap() else {
-            panic!("it needs no migration");
+            panic!("it must not need a migration");
         };
         assert_eq!((value.pizzas, label.deadline), (24, Some(5)));
     }

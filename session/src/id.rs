@@ -1,8 +1,8 @@
-//! Ids.
+//! Unique ids.
 
 use larder_core::unique;
 
-/// An id that nothing else has.
+/// Returns a unique id.
 pub(crate) fn new_id() -> String {
     format!("{:032x}", unique::id128())
 }

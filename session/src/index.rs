@@ -1,7 +1,7 @@
-//! The index of owners: which sessions are whose.
+//! The index from owners to sessions.
 //!
-//! An entry per session, `larder:owner:<prefix>:<owner>:<key>`, that ends soon after the session and
-//! never before it: nothing to rewrite when a user has many sessions.
+//! One entry per session, `larder:owner:<prefix>:<owner>:<key>`. It expires soon after the session and never
+//! before it. One entry per owner would be rewritten for each of the owner's sessions.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::key::RESERVED;
 
-/// What would be mistaken for an end of the prefix or the owner.
+/// The characters that would end the prefix or the owner.
 const SEPARATORS: &AsciiSet = &CONTROLS.add(b':').add(b'%');
 
-/// How much longer an entry of the index lives than its session. It is written first, and the write of
-/// the session may take its time: a session that outlives its entry could not be revoked.
+/// How much longer an index entry lives than its session. The entry is written first, and the write of the
+/// session can be slow: a session that outlives its entry could not be revoked.
 const LONGER: Duration = Duration::from_secs(60);
 
-/// What the entries of `owner`'s sessions begin with.
+/// Returns the prefix of the entries of `owner`'s sessions.
 pub(crate) fn begin(prefix: &str, owner: &str) -> String {
     let encode = |text| utf8_percent_encode(text, SEPARATORS);
     format!("{RESERVED}owner:{}:{}:", encode(prefix), encode(owner))
@@ -27,8 +27,7 @@ pub(crate) fn entry(prefix: &str, owner: &str, key: &Key) -> Result<Key> {
     Key::new(begin(prefix, owner) + key.as_str())
 }
 
-/// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be called
-/// before the session is written or touched.
+/// Writes the entry for the session at `key` of `owner`. Call it before the session is written or touched.
 pub(crate) async fn note(
     store: &Store,
     prefix: &str,

@@ -44,8 +44,10 @@ struct Inner<T> {
     shared: Arc<Shared<T>>,
     key: Result<Key>,
     nesting: Nesting,
-    /// Whether dropping unsaved changes is a mistake worth a warning.
-    warns_of_loss: AtomicBool,
+    /// Whether the caller saves it, instead of an update.
+    is_open: AtomicBool,
+    /// The last save has failed or was dropped, so the caller knows that the changes are not saved.
+    save_failed: AtomicBool,
     /// The changes are not to be saved.
     discarded: AtomicBool,
     /// The update has ended: later changes would not be saved.
@@ -103,7 +105,8 @@ impl<T: Send + Sync + 'static> LazySession<T> {
             shared,
             key,
             nesting,
-            warns_of_loss: AtomicBool::new(false),
+            is_open: AtomicBool::new(false),
+            save_failed: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             permit: Mutex::new(permit),
@@ -116,7 +119,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     /// For a caller that saves it.
     pub(crate) fn open(shared: Arc<Shared<T>>, key: Result<Key>) -> Self {
         let session = Self::new(shared, key, Nesting::Refused, None);
-        session.inner.warns_of_loss.store(true, Ordering::Relaxed);
+        session.inner.is_open.store(true, Ordering::Relaxed);
         session
     }
 
@@ -253,10 +256,9 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     /// `save` can be called again.
     pub async fn save(&self) -> Result<()> {
         let mut known = self.inner.lock().await?;
-        // If this fails, or is dropped, the caller knows that the changes are not saved.
-        let warns = self.inner.warns_of_loss.swap(false, Ordering::Relaxed);
+        self.inner.save_failed.store(true, Ordering::Relaxed);
         self.inner.save(&mut known).await?;
-        self.inner.warns_of_loss.store(warns, Ordering::Relaxed);
+        self.inner.save_failed.store(false, Ordering::Relaxed);
         // Dropping the state releases its permit for the next update.
         *known = Known::Untouched;
         self.inner.permit.lock().take();
@@ -479,7 +481,7 @@ impl<T> Inner<T> {
 
 impl<T> Drop for Inner<T> {
     fn drop(&mut self) {
-        if *self.warns_of_loss.get_mut() && self.has_changed() {
+        if *self.is_open.get_mut() && !*self.save_failed.get_mut() && self.has_changed() {
             warn_of_loss();
         }
     }

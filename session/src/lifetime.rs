@@ -1,4 +1,4 @@
-//! How long sessions live.
+//! The lifetime of sessions.
 
 use std::time::{Duration, Instant};
 
@@ -6,63 +6,62 @@ use hashlink::LruCache;
 use larder_core::{Expiry, Key};
 use parking_lot::Mutex;
 
-/// How long a session lives: for ever, so long after its last write, so long after its last use
-/// (sliding), until a moment counted from its creation (absolute), or by two of these at once.
+/// The lifetime of a session: unlimited, since its last write, since its last use (sliding), since its
+/// creation (absolute), or a combination.
 ///
-/// The store ends it, natively: an expired session is gone, swept or not. Durations are rounded up
-/// to milliseconds.
+/// The store expires the session natively, by its own clock. Durations are rounded up to milliseconds.
 ///
-/// The store's clock decides. An absolute end is counted by the clock of the process that creates the
-/// session. A process whose clock is ahead may end such a session earlier, by the difference at most.
+/// An absolute end is computed with the clock of the process that creates the session. A process whose clock
+/// is ahead can end such a session earlier, at most by the difference.
 ///
 /// ```
 /// use std::time::Duration;
 /// use larder_session::Lifetime;
 ///
 /// const MINUTE: Duration = Duration::from_secs(60);
-/// // Logged out after half an hour without a request, and after a day in any case.
+/// // Log out after half an hour without a request, and after a day in any case.
 /// let web = Lifetime::sliding(30 * MINUTE).at_most(24 * 60 * MINUTE);
-/// // A bot's dialogue is forgotten a week after its last step.
+/// // Delete a bot's dialogue a week after its last step.
 /// let bot = Lifetime::after_write(7 * 24 * 60 * MINUTE);
 /// # let _ = (web, bot);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetime {
     idle: Option<Duration>,
-    /// Between two touches; `None`: only writes count as use.
+    /// The minimum time between two touches; `None`: only writes count as use.
     touch_every: Option<Duration>,
     absolute: Option<Duration>,
 }
 
 impl Lifetime {
-    /// Until it is deleted.
+    /// The session lives until it is deleted.
     #[must_use]
     pub const fn forever() -> Self {
         Self { idle: None, touch_every: None, absolute: None }
     }
 
-    /// `idle` after the last write.
+    /// The session lives for `idle` after its last write.
     #[must_use]
     pub const fn after_write(idle: Duration) -> Self {
         Self { idle: Some(idle), touch_every: None, absolute: None }
     }
 
-    /// `idle` after the last use, reads included. A use that writes nothing extends the session by
-    /// [`touch`](larder_core::Store::touch), which does not rewrite its value, and at most once
-    /// in a tenth of `idle` (by each process); [`touch_every`](Self::touch_every) changes that. A
-    /// session may so end up to that much earlier than `idle` after its last use.
+    /// The session lives for `idle` after its last use, including reads. A use without a write extends the
+    /// session with a [`touch`](larder_core::Store::touch), which does not rewrite the value. Each process
+    /// touches a session at most once per tenth of `idle`; [`touch_every`](Self::touch_every) changes that.
+    /// The session can expire earlier by this interval.
     #[must_use]
     pub fn sliding(idle: Duration) -> Self {
         Self { idle: Some(idle), touch_every: Some(idle / 10), absolute: None }
     }
 
-    /// `most` after it was created, whatever happens to it.
+    /// The session lives for `most` after its creation.
     #[must_use]
     pub const fn absolute(most: Duration) -> Self {
         Self { idle: None, touch_every: None, absolute: Some(most) }
     }
 
-    /// This, but no longer than `most` after the session was created. The moment is stored beside the
+    /// Limits this lifetime to `most` after the creation of the session. The deadline is stored with the
     /// session, as the `e` of grammY's envelope.
     #[must_use]
     pub const fn at_most(mut self, most: Duration) -> Self {
@@ -70,7 +69,7 @@ impl Lifetime {
         self
     }
 
-    /// Uses extend the session no more often than this. Only with [`sliding`](Self::sliding).
+    /// Sets the minimum time between two touches. Only for [`sliding`](Self::sliding).
     #[must_use]
     pub const fn touch_every(mut self, interval: Duration) -> Self {
         if self.touch_every.is_some() {
@@ -83,7 +82,7 @@ impl Lifetime {
         self.absolute.is_some()
     }
 
-    /// Whether every use extends it, without a limit.
+    /// Whether every use extends the session without a limit.
     pub(crate) const fn only_slides(&self) -> bool {
         self.absolute.is_none() && self.touch_every.is_some()
     }
@@ -92,46 +91,45 @@ impl Lifetime {
         self.touch_every
     }
 
-    /// The deadline of a session that is written at `now`: the one it has, or a new one. `None`
-    /// without an absolute one. Unix milliseconds.
+    /// Returns the deadline of a session written at `now`: its current one, or a new one. `None` without an
+    /// absolute lifetime. Unix milliseconds.
     pub(crate) fn deadline(&self, has: Option<End>, now: i64) -> Option<End> {
         let absolute = self.absolute?;
         has.or_else(|| Expiry::After(absolute).deadline(now).map(End::new))
     }
 
-    /// The `e` of the envelope of a session that is written at `now`: the moment at which it is
-    /// over whatever else happens. A sliding one has none, unless it has a deadline too.
+    /// Returns the `e` in the envelope of a session written at `now`: the time at which it expires in any
+    /// case. `None` for a sliding lifetime without a deadline.
     pub(crate) fn end(&self, deadline: Option<End>, now: i64) -> Option<i64> {
         let written = match (self.idle, self.touch_every) {
             (Some(idle), None) => Expiry::After(idle).deadline(now),
             _ => None,
         };
         match (written, deadline) {
-            // With both, the deadline has to be known when the session is next written.
+            // With both, the next write needs the deadline.
             (_, Some(deadline)) => Some(deadline.stored),
             (written, None) => written,
         }
     }
 
-    /// How long a session lives that is written or touched at `now`.
+    /// Returns the expiry of a session written or touched at `now`.
     pub(crate) fn expiry(&self, deadline: Option<End>, now: i64) -> Expiry {
         let idle = Expiry::from(self.idle);
         let Some(deadline) = deadline else {
             return idle;
         };
-        // Past its deadline it has no time left.
+        // After its deadline it has no time left.
         let left = Expiry::until(Some(deadline.here), now).unwrap_or(Expiry::After(Duration::ZERO));
         idle.earlier(left)
     }
 }
 
-/// The moment at which a session is over whatever else happens. Unix milliseconds.
+/// The time at which a session expires in any case. Unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
-    /// As it is stored: by the clock of the process that has stored it.
+    /// As stored, by the clock of the writing process.
     pub(crate) stored: i64,
-    /// By the clock of this process. It differs from what is stored where the store says that the
-    /// session has time left although that has passed.
+    /// By the clock of this process. Differs from `stored` if the store reports time left after that time.
     pub(crate) here: i64,
 }
 
@@ -141,10 +139,10 @@ impl End {
     }
 }
 
-/// How many keys' last touches are remembered. One that is forgotten is touched once too often.
+/// The number of keys whose last touch is remembered. A forgotten key is touched once too often.
 const REMEMBERED: usize = 10_000;
 
-/// When keys were last touched or written by this process.
+/// The time of each key's last touch or write by this process.
 pub(crate) struct Touches(Mutex<LruCache<Key, Instant>>);
 
 impl Touches {
@@ -152,12 +150,12 @@ impl Touches {
         Self(Mutex::new(LruCache::new(REMEMBERED)))
     }
 
-    /// Whether the last was at least `interval` ago, or is not known.
+    /// Whether the last touch was at least `interval` ago, or is unknown.
     pub(crate) fn is_due(&self, key: &Key, interval: Duration) -> bool {
         self.0.lock().get(key).is_none_or(|last| last.elapsed() >= interval)
     }
 
-    /// It has just been touched or written.
+    /// Records that the key was just touched or written.
     pub(crate) fn note(&self, key: &Key) {
         self.0.lock().insert(key.clone(), Instant::now());
     }
@@ -170,7 +168,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_earlier_of_two_ends_counts() {
+    fn the_earlier_of_two_ends_applies() {
         let both = Lifetime::sliding(SECOND).at_most(2 * SECOND);
         let deadline = both.deadline(None, 1_000);
         assert_eq!(deadline, Some(End::new(3_000)));
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_envelope_says_never_ends_a_session_early() {
+    fn the_end_in_the_envelope_never_ends_a_session_early() {
         assert_eq!(Lifetime::after_write(SECOND).end(None, 1_000), Some(2_000));
         assert_eq!(Lifetime::sliding(SECOND).end(None, 1_000), None);
         assert_eq!(Lifetime::sliding(SECOND).end(Some(End::new(9_000)), 1_000), Some(9_000));

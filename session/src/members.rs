@@ -1,4 +1,4 @@
-//! The names of a JSON object's members.
+//! The member names of a JSON object.
 
 use std::fmt;
 
@@ -7,9 +7,8 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
-/// Whether `json` is an object in which `each` accepts the name of every member. Names are as they are
-/// meant, however they are spelled; `each` sees no further one after it has refused one. Values may be
-/// nested as deeply as they like.
+/// Whether `json` is an object and `each` accepts all its member names. Names are unescaped. Stops at the
+/// first name that `each` rejects. The nesting depth of values is not limited.
 pub(crate) fn all(json: &[u8], each: impl FnMut(&str) -> bool) -> bool {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     deserializer.deserialize_map(Members(each)).is_ok() && deserializer.end().is_ok()

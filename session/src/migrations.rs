@@ -1,4 +1,4 @@
-//! Numbered steps from what older versions of a program stored to what this one reads.
+//! Numbered migration steps from the data of older programs to the current type.
 
 use std::{fmt, future::ready};
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 
 type Run = Box<dyn Fn(Value) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
 
-/// Steps that bring stored sessions up to date.
+/// Migration steps for stored sessions.
 ///
-/// Each has a number; fractions are allowed, so that 10.1 runs between 10 and 11. A session is stored
-/// with the number of the last step that it has seen, and every later one runs when it is read. One
-/// that was stored before there were migrations has none and sees them all.
+/// Each step has a number. Fractions are allowed: 10.1 runs between 10 and 11. A session is stored with the
+/// number of its last step, and all later steps run when it is read. A session without a number, from before
+/// there were migrations, runs through all steps.
 ///
-/// A step takes what the step before it has made, as any type that can be read from it, and makes
-/// something else. Steps work in JSON's data model, whatever the codec. Should one fail, what is
-/// stored stays as it was. A session that a newer program has stored, with a higher number than any
-/// step here, is a [`VersionTooNew`](ErrorKind::VersionTooNew) error and is not overwritten.
+/// A step takes the result of the previous step, as any type that deserializes from it, and returns any
+/// serializable type. Steps use JSON's data model with every codec. If a step fails, the stored session stays
+/// unchanged. A session from a newer program, with a higher number than the last step, fails with
+/// [`VersionTooNew`](ErrorKind::VersionTooNew) and is not overwritten.
 ///
 /// ```
 /// use larder_session::Migrations;
@@ -55,13 +55,13 @@ struct Step {
 }
 
 impl Migrations {
-    /// No steps yet.
+    /// Returns migrations without steps.
     #[must_use]
     pub const fn new() -> Self {
         Self { steps: Vec::new() }
     }
 
-    /// A step that cannot fail.
+    /// Adds a step that cannot fail.
     #[must_use]
     pub fn step<Old, New>(
         self,
@@ -75,7 +75,7 @@ impl Migrations {
         self.try_step(number, move |old| Ok(step(old)))
     }
 
-    /// A step that may fail.
+    /// Adds a step that can fail.
     #[must_use]
     pub fn try_step<Old, New>(
         self,
@@ -94,8 +94,8 @@ impl Migrations {
         self.push(number, Box::new(run))
     }
 
-    /// A step that waits for something: a request to a server, say. It may run more than once for
-    /// one session.
+    /// Adds an asynchronous step, with a request to a server for example. It can run more than once for one
+    /// session.
     #[must_use]
     pub fn async_step<Old, New, F>(
         self,
@@ -120,37 +120,37 @@ impl Migrations {
         self
     }
 
-    /// The highest number: what a session has that is up to date. `None` without steps.
+    /// Returns the highest number, which is the version of a current session. `None` without steps.
     #[must_use]
     pub fn version(&self) -> Option<f64> {
         self.steps.iter().map(|step| step.number).reduce(f64::max)
     }
 
-    /// Puts the steps in order.
+    /// Sorts the steps.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if there are none, two have one number, or one has no number.
+    /// [`ErrorKind::InvalidConfig`] without steps, for duplicate numbers, and for NaN or infinity.
     pub(crate) fn checked(mut self) -> Result<Self> {
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
         if self.steps.is_empty() {
-            return wrong("no migrations given: add steps, or leave `migrations` out".to_owned());
+            return wrong("no migrations given: add steps, or remove `migrations`".to_owned());
         }
         if let Some(step) = self.steps.iter().find(|step| !step.number.is_finite()) {
-            return wrong(format!("{} is no number for a migration step", step.number));
+            return wrong(format!("{} is not a valid number for a migration step", step.number));
         }
         self.steps.sort_by(|one, other| one.number.total_cmp(&other.number));
         if let Some(pair) = self.steps.windows(2).find(|pair| pair[0].number == pair[1].number) {
-            return wrong(format!("there are two migration steps {}", pair[0].number));
+            return wrong(format!("two migration steps have the number {}", pair[0].number));
         }
         Ok(self)
     }
 
-    /// Runs what is newer than `version`, in order.
+    /// Runs the steps after `version`, in order.
     ///
     /// # Errors
     ///
-    /// That of the step that fails; [`ErrorKind::Codec`] if a step cannot read what it is given.
+    /// That of the step that fails; [`ErrorKind::Codec`] if a step cannot deserialize its input.
     pub(crate) async fn run(&self, mut value: Value, version: Option<f64>) -> Result<Value> {
         for step in &self.steps {
             if version.is_none_or(|version| step.number > version) {
@@ -161,20 +161,20 @@ impl Migrations {
     }
 }
 
-// serde_json's messages may quote the data, so they are left out.
+// Without serde_json's messages, which can quote the data.
 
 fn read<Old: DeserializeOwned>(number: f64, value: Value) -> Result<Old> {
     serde_json::from_value(value).map_err(|_| {
-        Error::new(
-            ErrorKind::Codec,
-            format!("migration step {number} is given something else than the type that it reads"),
-        )
+        Error::new(ErrorKind::Codec, format!("the input of migration step {number} does not match its type"))
     })
 }
 
 fn write<New: Serialize>(number: f64, new: &New) -> Result<Value> {
     serde_json::to_value(new).map_err(|_| {
-        Error::new(ErrorKind::Codec, format!("what migration step {number} makes cannot be written as JSON"))
+        Error::new(
+            ErrorKind::Codec,
+            format!("the result of migration step {number} cannot be written as JSON"),
+        )
     })
 }
 

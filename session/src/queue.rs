@@ -52,7 +52,7 @@ impl Nested {
 
     /// Whether a claimed key now has a value that was written within this update. Then it is the same store,
     /// and another run would conflict again.
-    pub(crate) async fn has_overtaken(&self) -> bool {
+    pub(crate) async fn caused_conflict(&self) -> bool {
         let writes = std::mem::take(&mut *self.writes.lock());
         for (queue, key) in &self.claims {
             if let Some(written) = writes.get(key)
@@ -107,7 +107,7 @@ impl Nesting {
 
     /// Whether to skip the queue of the new key after a move: waiting for it with another permit in hand
     /// could deadlock. Compare-and-swap alone then detects conflicts.
-    pub(crate) const fn waits_for_no_more(&self) -> bool {
+    pub(crate) const fn skips_queue_after_move(&self) -> bool {
         matches!(self, Self::Own(_))
     }
 

@@ -107,6 +107,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Like [`modify`](Self::modify), with a closure that can fail. Its `Err` is returned, and nothing is
     /// saved.
     ///
+    /// The error type is any type that can hold an [`Error`]. If the compiler cannot infer it, return
+    /// [`ok(value)`](crate::ok()) instead of `Ok(value)`, or annotate the closure's return type.
+    ///
     /// ```
     /// use larder_session::{Error, Sessions};
     ///

@@ -92,7 +92,7 @@ impl<T> State<T> {
     ) -> Result<Self> {
         let found = loop {
             let found = shared.resolver.find(permit.key()).await?;
-            if found.key == *permit.key() || nesting.waits_for_no_more() {
+            if found.key == *permit.key() || nesting.skips_queue_after_move() {
                 break found;
             }
             // It has moved: its updates queue at its current key.

@@ -1,5 +1,5 @@
-//! Processes whose clocks differ. An end that another process has stored beside a session is by that
-//! process's clock; where the store knows when the entry ends, the store decides.
+//! Processes with different clocks. The end in a stored session comes from the clock of its writer. If the
+//! entry has an expiry, the store decides.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -15,8 +15,7 @@ use common::{Call, Counting, LONG};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Stores 41 with an end that has passed 30 s ago by this process's clock. By the store's clock the
-/// session has a minute left.
+/// Stores 41 with an end 30 s ago by this process's clock, and a minute left by the store's clock.
 async fn put_session_of_a_clock_behind(storage: &Counting, key: &str) -> i64 {
     let end = unix_millis() - 30_000;
     let stored = format!(r#"{{"__d":41,"e":{end}}}"#);
@@ -102,8 +101,8 @@ async fn the_stored_end_applies_to_an_entry_without_a_ttl() {
     }
 }
 
-/// Stores a session that ends after `left`, moves it from "old" to "new", and lets the process that moves
-/// it die before write number `step + 1`.
+/// Stores a session that expires after `left`, moves it from "old" to "new", and kills the moving process
+/// before write number `step + 1`.
 async fn die_while_moving(storage: &Counting, left: Duration, step: usize) -> Sessions<u32> {
     let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
     storage.behind().write("old", "41").expires_in(left).await.unwrap();
@@ -118,7 +117,7 @@ async fn die_while_moving(storage: &Counting, left: Duration, step: usize) -> Se
     sessions
 }
 
-/// Takes two hours off the end that each redirect has recorded. Returns how many have one.
+/// Subtracts two hours from the end in each marker. Returns the number of markers with an end.
 async fn set_recorded_ends_back(storage: &Counting) -> usize {
     let mut changed = 0;
     for key in ["old", "new"] {
@@ -136,7 +135,7 @@ async fn set_recorded_ends_back(storage: &Counting) -> usize {
     changed
 }
 
-/// As a copy of the sessions alone leaves it.
+/// As after a copy of the sessions alone.
 async fn lose_timers(storage: &Counting) -> u64 {
     storage.behind().clear("larder:move:").await.unwrap()
 }
@@ -175,7 +174,7 @@ async fn a_moving_session_survives_the_loss_of_its_timer() {
         assert_eq!(sessions.get("old").await.unwrap(), Some(41), "before step {step}");
         assert!(left(&storage, "new").await <= MINUTE, "before step {step}");
     }
-    assert!(lost > 0, "there was no timer");
+    assert!(lost > 0, "the timer must exist");
 }
 
 #[tokio::test]
@@ -215,7 +214,7 @@ async fn a_session_that_expires_during_a_move_stays_expired() {
     storage.behind().write("old", "41").expiry(short).await.unwrap();
     let gate = storage.gate_writes();
     let mut moving = Box::pin(sessions.move_key("old", "new"));
-    // It departs, and the process dies.
+    // The session departs, and the process dies.
     while storage.text("old").await.is_some_and(|text| text == "41") {
         gate.let_through(1);
         assert!(moving.as_mut().now_or_never().is_none());

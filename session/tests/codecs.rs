@@ -1,4 +1,4 @@
-//! Sessions in other forms than JSON.
+//! Sessions in other codecs than JSON.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 #![cfg(any(feature = "msgpack", feature = "cbor"))]
@@ -39,7 +39,7 @@ async fn sessions_are_kept_as(codec: impl Codec) {
     assert_eq!(sessions.get(1).await.unwrap(), Some(a_chat()));
     let record = storage.record("chat:1").await.unwrap();
     assert_eq!(codec.decode::<Chat>(&record.value).unwrap(), a_chat());
-    assert!(serde_json::from_slice::<serde_json::Value>(&record.value).is_err(), "it is no JSON");
+    assert!(serde_json::from_slice::<serde_json::Value>(&record.value).is_err(), "it must not be JSON");
 
     storage.forget_counts();
     sessions.update(1, async |mut chat| _ = &mut *chat).await.unwrap();
@@ -125,7 +125,7 @@ async fn sessions_are_migrated_in(codec: impl Codec) {
         assert_eq!((envelope.v, envelope.data.pizzas), (2.5, 4));
         assert!(envelope.e >= before + LONG.as_millis() as i64);
     }
-    // The older program leaves them alone.
+    // The older program does not change them.
     assert_eq!(
         kind(old.update("bare", async |mut session| Session::clear(&mut session)).await),
         ErrorKind::VersionTooNew

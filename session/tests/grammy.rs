@@ -1,4 +1,4 @@
-//! What grammY's session plugin does, row by row of `reference/grammy.md` and of grammY's own tests.
+//! The behavior of grammY's session plugin, following its documentation and its own tests.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -53,7 +53,7 @@ fn a_pizza() -> Pizza {
 mod strict {
     use super::*;
 
-    /// "passes updates through": the handler runs, and what it returns comes back.
+    /// "passes updates through": the handler runs, and the update returns its result.
     #[tokio::test]
     async fn updates_pass_through() {
         let runs = AtomicUsize::new(0);
@@ -85,7 +85,7 @@ mod strict {
         let written = sessions.update("", async |mut session| *session = 1).await;
         assert_eq!(kind(written), ErrorKind::InvalidKey);
         assert_eq!(kind(sessions.set("", 1).await), ErrorKind::InvalidKey);
-        // A prefix makes no key of nothing.
+        // A prefix alone does not make a key.
         assert_eq!(kind(prefixed(&storage, "chat:").set("", 1).await), ErrorKind::InvalidKey);
         assert_eq!(storage.calls(), 0);
     }
@@ -140,7 +140,7 @@ mod strict {
         let sessions = sessions(&storage);
         sessions.update(key::per_chat(Some(-1001234567890_i64)), async |_| ()).await.unwrap();
         assert!(storage.record("-1001234567890").await.is_some());
-        // The id itself is as good.
+        // The id itself works too.
         assert_eq!(sessions.get(-1001234567890_i64).await.unwrap(), Some(0));
     }
 
@@ -206,7 +206,7 @@ mod strict {
         sessions.update(2, async |mut session| session.push(7)).await.unwrap();
         assert_eq!(storage.text("2").await.unwrap(), "[1,7]");
         assert_eq!(calls.load(Ordering::Relaxed), 2);
-        // Looking makes no session.
+        // Reading does not create a session.
         assert_eq!(sessions.get(3).await.unwrap(), None);
         assert_eq!(storage.record("3").await, None);
     }
@@ -335,7 +335,7 @@ mod multi {
         });
         assert_eq!(kind(written.await), ErrorKind::InvalidKey);
         assert_eq!(storage.calls(), 0);
-        // Untouched, a lazy one needs no key.
+        // A lazy fragment that is not accessed needs no key.
         lazy(&storage).update((7, ""), async |(user, _)| user.set(1)).await.unwrap();
         assert_eq!(storage.text("user:7").await.unwrap(), "1");
     }
@@ -386,7 +386,7 @@ mod multi {
         assert_eq!(pizzas("three:").get(1).await.unwrap(), Some(a_pizza()));
     }
 
-    /// "reads in parallel": all are under way at once.
+    /// "reads in parallel": all are in progress at once.
     #[tokio::test]
     async fn reads_go_in_parallel() {
         let storage = Counting::new();
@@ -454,7 +454,7 @@ mod multi {
         assert_eq!(storage.record("user:7").await, None);
     }
 
-    /// "lazy + multi": refused by grammY; ours reads and writes only what is touched.
+    /// "lazy + multi": refused by grammY; ours reads and writes only the accessed fragments.
     #[tokio::test]
     async fn a_lazy_fragment_does_no_io_unless_it_is_touched() {
         let storage = Counting::new();
@@ -478,7 +478,7 @@ mod multi {
         assert_eq!(storage.text("user:7").await.unwrap(), "1");
     }
 
-    /// Beyond grammY: an overtaken fragment reruns the handler, and the other is not counted twice.
+    /// Beyond grammY: a conflict of one fragment reruns the handler, and the other is not counted twice.
     #[tokio::test]
     async fn a_conflict_of_a_fragment_reruns_the_handler_and_counts_nothing_twice() {
         for (key, user, chat) in [("user:7", 11, 2), ("chat:42", 2, 11)] {
@@ -508,7 +508,7 @@ mod multi {
         }
     }
 
-    /// Beyond grammY: updates that take their fragments crosswise do not wait for each other for ever.
+    /// Beyond grammY: updates with the same fragments in different orders do not deadlock.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn updates_of_crossed_fragments_do_not_deadlock() {
         let storage = Counting::new();
@@ -598,7 +598,7 @@ mod lazy {
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
         assert!(error.message().contains("belongs to no chat"), "{error}");
         assert_eq!(kind(sessions.open_lazy("").with(|_| ()).await), ErrorKind::InvalidKey);
-        // Untouched it is none.
+        // Without an access it succeeds.
         sessions.update_lazy(&missing, async |_| ()).await.unwrap();
         sessions.open_lazy("").save().await.unwrap();
         assert_eq!(storage.calls(), 0);
@@ -677,7 +677,7 @@ mod lazy {
         sessions.update_lazy(42, async |session| assert!(!session.is_touched())).await.unwrap();
         assert_eq!(storage.calls(), 0);
         assert_eq!(storage.record("42").await, None, "nor does a new session come to be");
-        // Others do not wait for it.
+        // Other updates do not wait for it.
         let untouched = sessions.open_lazy(42);
         soon(sessions.update(42, async |_| ())).await.unwrap();
         drop(untouched);
@@ -734,12 +734,12 @@ mod lazy {
             session.get().await
         });
         assert_eq!(seen.await.unwrap(), 8);
-        // There was none: one conditional write.
+        // The session did not exist: one conditional write.
         assert_eq!((storage.reads(), storage.count(Call::WriteIf), storage.calls()), (0, 1, 1));
         assert_eq!(storage.text("42").await.unwrap(), "8");
     }
 
-    /// "assigning first skips the read": also of a session that there is, whatever it was.
+    /// "assigning first skips the read": also for an existing session.
     #[tokio::test]
     async fn set_replaces_an_existing_session() {
         let storage = Counting::new();
@@ -841,7 +841,7 @@ mod lazy {
         });
         assert_eq!(soon(seen).await.unwrap(), 8);
         assert_eq!(storage.text("42").await.unwrap(), "8");
-        // What is assigned after it counts.
+        // A later assignment replaces it.
         let seen = sessions.update_lazy(42, async |session| {
             session.set_later(later())?;
             session.set(9)
@@ -862,7 +862,7 @@ mod lazy {
         assert_eq!(storage.calls(), 0);
     }
 
-    /// "written promises are awaited": also if somebody who wanted the value has stopped waiting.
+    /// "written promises are awaited": also if an access that waits for it is dropped.
     #[tokio::test]
     async fn a_promise_survives_a_dropped_access() {
         let storage = Counting::new();
@@ -908,7 +908,7 @@ mod lazy {
         soon(task).await.unwrap().unwrap();
     }
 
-    /// "handler fails", "lazy": a read that fails is the toucher's error, and can be tried again.
+    /// "handler fails", "lazy": a failed read is the error of the access, and can be retried.
     #[tokio::test]
     async fn a_failed_read_is_the_error_of_the_access() {
         let storage = Counting::new();
@@ -931,7 +931,7 @@ mod enhance {
         Sessions::builder().storage(storage.clone()).envelope().build().unwrap()
     }
 
-    /// Steps that say which of them have run.
+    /// Steps that record their runs.
     fn appending(numbers: &[f64]) -> Migrations {
         numbers.iter().fold(Migrations::new(), |migrations, &number| {
             migrations.step(number, move |mut seen: Vec<f64>| {
@@ -954,7 +954,7 @@ mod enhance {
         assert_eq!(storage.text("42").await.unwrap(), r#"{"__d":7}"#);
         storage.put("42", r#"{"__d":8}"#).await;
         assert_eq!(sessions.get(42).await.unwrap(), Some(8));
-        // Also where no envelope was asked for.
+        // Also if no envelope was requested.
         assert_eq!(super::sessions(&storage).get(42).await.unwrap(), Some(8));
     }
 
@@ -967,7 +967,7 @@ mod enhance {
         assert_eq!(sessions.get(42).await.unwrap(), Some(7));
         sessions.update(42, async |mut session| *session += 1).await.unwrap();
         assert_eq!(storage.text("42").await.unwrap(), r#"{"__d":8}"#);
-        // An object is no envelope by having its other names.
+        // The other names alone do not make an envelope.
         storage.put_json("1", json!({ "v": 1, "e": 2 })).await;
         let values: Sessions<Value> =
             Sessions::builder().storage(storage.clone()).envelope().build().unwrap();
@@ -1024,7 +1024,7 @@ mod enhance {
         assert_eq!(storage.expiries(), [Expiry::After(LONG); 2]);
     }
 
-    /// "timeout: checked on read (`e < now`)": what grammY has stored and let run out is gone.
+    /// "timeout: checked on read (`e < now`)": an expired session of grammY counts as absent.
     #[tokio::test]
     async fn a_session_is_expired_after_its_e() {
         let storage = Counting::new();
@@ -1053,7 +1053,7 @@ mod enhance {
         assert!(error.message().contains("no migrations given"), "{error}");
     }
 
-    /// "undefined is not migrated": where there is no session no step runs.
+    /// "undefined is not migrated": without a session, no step runs.
     #[tokio::test]
     async fn an_absent_session_is_not_migrated() {
         let storage = Counting::new();
@@ -1062,7 +1062,7 @@ mod enhance {
             Sessions::builder().storage(storage.clone()).migrations(never).build().unwrap();
         assert_eq!(sessions.get(42).await.unwrap(), None);
         sessions.update(42, async |mut session| *session += 1).await.unwrap();
-        // A new session is up to date.
+        // A new session has the current version.
         assert_eq!(storage.text("42").await.unwrap(), r#"{"v":1,"__d":1}"#);
         assert_eq!(sessions.get(42).await.unwrap(), Some(1));
     }
@@ -1167,10 +1167,10 @@ mod enhance {
         sessions.update(42, async |_| ()).await.unwrap();
         assert_eq!(storage.text("42").await.unwrap(), r#"{"v":2,"__d":[2.0]}"#);
         assert_eq!((storage.reads(), storage.writes()), (1, 1));
-        // Up to date, it is as any other.
+        // A current session is treated like any other.
         sessions.update(42, async |_| ()).await.unwrap();
         assert_eq!((storage.reads(), storage.writes()), (2, 1));
-        // A lazy one that was read, too.
+        // Also a lazy session that was read.
         storage.put("42", "[]").await;
         sessions.update_lazy(42, async |_| ()).await.unwrap();
         assert_eq!(storage.text("42").await.unwrap(), "[]");
@@ -1199,7 +1199,7 @@ mod enhance {
         assert_eq!((storage.text("42").await.unwrap(), storage.writes()), (stored.to_owned(), 0));
     }
 
-    /// Beyond grammY: a step that fails, or is given something else, leaves what is stored.
+    /// Beyond grammY: a step that fails, or gets another type, does not change the stored session.
     #[tokio::test]
     async fn a_failing_step_leaves_the_stored_data() {
         let storage = Counting::new();
@@ -1236,7 +1236,7 @@ mod enhance {
         assert_eq!(storage.text("42").await.unwrap(), r#"{"v":3,"__d":[2.0,3.0,9.0]}"#);
     }
 
-    /// A step may make another type of it.
+    /// A step can change the type.
     #[tokio::test]
     async fn steps_change_the_type() {
         let storage = Counting::new();
@@ -1274,12 +1274,12 @@ mod enhance {
         assert_eq!((&stored["v"], &stored["__d"]), (&json!(2), &json!([2.0, 7.0])));
         assert!(stored["e"].as_i64().unwrap() >= before + 2 * LONG.as_millis() as i64);
         assert_eq!(storage.expiries(), [Expiry::After(2 * LONG)]);
-        // Over, it is not even migrated.
+        // An expired session is not even migrated.
         storage.put_json("42", json!({ "v": 1, "__d": "no list", "e": before - 1 })).await;
         assert_eq!(sessions.get(42).await.unwrap(), None);
     }
 
-    // What the real grammY has stored.
+    // Sessions stored by the real grammY
 
     fn fixtures() -> Vec<(String, String)> {
         fn files(directory: &Path) -> Vec<PathBuf> {
@@ -1303,7 +1303,7 @@ mod enhance {
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
-    /// As the bot that wrote the fixtures had them, and one more of ours.
+    /// The steps of the bot that wrote the fixtures, and one more.
     fn grammy_and(more: impl Into<Option<f64>>) -> Migrations {
         let seen = |_: Value| -> Value { panic!("grammY has run it") };
         let migrations = Migrations::new().step(1, seen).step(3, seen);
@@ -1317,7 +1317,7 @@ mod enhance {
         }
     }
 
-    /// The outermost shape of what was saved, with the numbers as they are written.
+    /// The outer members of the saved session, with the numbers as text.
     fn shape(text: &str, version: &str) -> (Value, i64) {
         let rest = text.strip_prefix(&format!(r#"{{"v":{version},"__d":"#)).expect(text);
         let (data, end) = rest.rsplit_once(r#","e":"#).expect(text);
@@ -1339,7 +1339,7 @@ mod enhance {
                 .storage(storage.clone())
                 .lifetime(Lifetime::after_write(fifty_years))
                 .migrations(match number {
-                    // What is stored is then at 10.1.
+                    // The stored version is then 10.1.
                     Some(11.0) => Migrations::new().step(11, |session: Value| session),
                     number => grammy_and(number),
                 })
@@ -1350,7 +1350,7 @@ mod enhance {
                 if number.is_some() {
                     data["migrated"] = true.into();
                 }
-                // Once more than it was read before.
+                // One run more than before.
                 if number == Some(10.1) {
                     data["saved"] = 1.into();
                 } else if number == Some(11.0) {
@@ -1396,7 +1396,7 @@ mod enhance {
         assert!(text.contains(r#""text":"line\nbreak\t\"quoted\" \\ back\u0001""#), "{text}");
         let text = storage.text("-1001234567890").await.unwrap();
         assert!(text.contains(r#"[1,2.5,-3e-7,null,true,false]"#), "{text}");
-        // The end that grammY has written comes back to the letter, where it stays.
+        // The unchanged end of grammY is written back exactly.
         let absolute: Sessions<Value> = Sessions::builder()
             .storage(storage.clone())
             .migrations(grammy_and(None))
@@ -1408,7 +1408,7 @@ mod enhance {
         assert_eq!(text, r#"{"v":3,"__d":{"pizzaCount":25},"e":3372111949463}"#);
     }
 
-    /// An untouched session stays as grammY has written it, byte for byte.
+    /// An unchanged session of grammY keeps its bytes.
     #[tokio::test]
     async fn a_read_leaves_the_bytes_of_grammy_unchanged() {
         let storage = Counting::new();
@@ -1426,7 +1426,7 @@ mod enhance {
         assert_eq!(storage.writes(), 0);
     }
 
-    /// What grammY wrote without `enhanceStorage` is legacy data, and so older than every step.
+    /// Sessions that grammY wrote without `enhanceStorage` are legacy data, older than every step.
     #[tokio::test]
     async fn bare_sessions_of_grammy_run_all_migrations() {
         let storage = Counting::new();
@@ -1445,7 +1445,7 @@ mod enhance {
 mod memory {
     use super::*;
 
-    /// "read, write, delete": sessions that are given no storage live in memory.
+    /// "read, write, delete": sessions without a storage are in memory.
     #[cfg(feature = "memory")]
     #[tokio::test]
     async fn sessions_without_a_storage_are_in_memory() {
@@ -1453,7 +1453,7 @@ mod memory {
         assert_eq!(sessions.get(42).await.unwrap(), None);
         sessions.set(42, 7).await.unwrap();
         assert_eq!(sessions.get(42).await.unwrap(), Some(7));
-        // Clones share it; another one has its own.
+        // Clones share it; other sessions have their own.
         assert_eq!(sessions.clone().get(42).await.unwrap(), Some(7));
         assert_eq!(Sessions::<u32>::builder().build().unwrap().get(42).await.unwrap(), None);
         assert!(sessions.delete(42).await.unwrap());

@@ -1,4 +1,4 @@
-//! Sessions of named values: what discord.js-mvc's sessions do, and what those get wrong.
+//! Sessions of named values: the behavior of discord.js-mvc's sessions, without their faults.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -19,7 +19,7 @@ fn sessions(storage: &Counting) -> KvSessions {
     KvSessions::builder().storage(storage.clone()).build().unwrap()
 }
 
-/// With two initial values, as a bot has them.
+/// Returns sessions with two initial values, as a bot uses them.
 fn with_initial(storage: &Counting) -> KvSessions {
     let builder = KvSessions::builder().initial("pings", 1).unwrap().initial("language", "en").unwrap();
     builder.storage(storage.clone()).build().unwrap()
@@ -29,7 +29,7 @@ fn all(values: Value) -> BTreeMap<String, Value> {
     serde_json::from_value(values).unwrap()
 }
 
-// What both do.
+// Common behavior
 
 #[tokio::test]
 async fn set_values_exist_and_deleted_values_do_not() {
@@ -67,12 +67,12 @@ async fn each_name_has_a_type_of_its_own() {
     sessions.set(1, "cart", Cart { items: vec![1, 2] }).await.unwrap();
     sessions.set(1, "open", true).await.unwrap();
     assert_eq!(sessions.get(1, "cart").await.unwrap(), Some(Cart { items: vec![1, 2] }));
-    // Another type is an error that quotes nothing.
+    // Another type is an error that contains no value.
     sessions.set(1, "secret", "hunter2").await.unwrap();
     let error = sessions.get::<u32>(1, "secret").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Codec);
     assert!(!format!("{error} {error:?}").contains("hunter2"));
-    // The session is none the worse.
+    // The session is unaffected.
     assert_eq!(sessions.get(1, "open").await.unwrap(), Some(true));
 }
 
@@ -101,7 +101,7 @@ async fn one_update_is_one_read_and_one_write_however_many_names_it_changes() {
 async fn nothing_is_written_if_nothing_changes() {
     let storage = Counting::new();
     let sessions = with_initial(&storage);
-    // Not even where there is no session yet: initial values are not stored.
+    // Not even a new session: initial values are not stored.
     sessions.update(GUILD, async |session| session.get::<u32>("pings").map(drop)).await.unwrap();
     assert_eq!(sessions.get(GUILD, "pings").await.unwrap(), Some(1));
     assert!(!sessions.delete(GUILD, "unknown").await.unwrap());
@@ -128,7 +128,7 @@ async fn clear_deletes_the_session_and_restores_the_initial_values() {
     assert_eq!(sessions.all(GUILD).await.unwrap(), all(json!({ "pings": 1, "language": "en" })));
 }
 
-// What the original gets wrong.
+// Faults of the original
 
 #[tokio::test]
 async fn every_initial_value_applies_not_only_the_first() {
@@ -136,7 +136,7 @@ async fn every_initial_value_applies_not_only_the_first() {
     let sessions = with_initial(&storage);
     assert_eq!(sessions.get(GUILD, "pings").await.unwrap(), Some(1));
     assert_eq!(sessions.get(GUILD, "language").await.unwrap(), Some("en".to_owned()));
-    // Setting one name leaves the others'.
+    // Setting one name keeps the others.
     sessions.set(GUILD, "pings", 5).await.unwrap();
     assert_eq!(sessions.all(GUILD).await.unwrap(), all(json!({ "pings": 5, "language": "en" })));
     assert_eq!(storage.json(GUILD).await.unwrap(), json!({ "pings": 5 }));
@@ -197,7 +197,7 @@ async fn corrupt_data_is_an_error_and_is_not_overwritten() {
         assert_eq!(storage.text(GUILD).await.unwrap(), corrupt);
     }
     assert_eq!(storage.writes(), 0);
-    // Whoever knows what it is can still delete it.
+    // It can still be deleted.
     assert!(sessions.sessions().delete(GUILD).await.unwrap());
     sessions.set(GUILD, "pings", 5).await.unwrap();
 }
@@ -228,7 +228,7 @@ async fn names_that_are_set_at_the_same_time_are_all_kept() {
     assert_eq!(one.all(GUILD).await.unwrap().len(), 32);
 }
 
-// Names.
+// Names
 
 #[tokio::test]
 async fn every_name_except_the_reserved_one_is_valid() {
@@ -289,7 +289,7 @@ async fn number_that_json_cannot_hold_is_refused_and_every_other_comes_back() {
     assert_eq!(sessions.get(GUILD, "n").await.unwrap(), Some(0.1_f32));
 }
 
-// What other sessions have too.
+// Features of all sessions
 
 #[tokio::test]
 async fn a_handler_that_fails_writes_nothing() {

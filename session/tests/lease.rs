@@ -1,4 +1,4 @@
-//! What a lease promises, on a store with unique versions and on one whose versions are contents.
+//! Leases on a store with unique versions, and on one that uses the value as the version.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,10 +27,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Longer than any test takes: what ends before was ended.
+/// A time to live beyond the end of any test.
 const LONG: Duration = Duration::from_secs(600);
 
-/// How long a test waits for what has to happen soon.
+/// The time limit of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn key() -> Key {
@@ -50,7 +50,7 @@ fn long(storage: impl Into<Store>) -> Leases {
     Leases::new(storage).with_ttl(LONG).with_wait_limit(PATIENCE)
 }
 
-/// With a time to live that a test can wait for. Nothing may depend on its being held.
+/// Returns leases with a time to live that a test can wait for. A test must not rely on holding them.
 fn short(storage: impl Into<Store>) -> Leases {
     Leases::new(storage).with_ttl(Duration::from_millis(50)).with_renewal(false)
 }
@@ -59,7 +59,7 @@ async fn take(leases: &Leases) -> Lease {
     leases.try_lock(&key()).await.unwrap().unwrap()
 }
 
-/// Waits until it is lost, for longer than that can take.
+/// Waits until the lease is lost, with a time limit.
 async fn until_lost(lease: &Lease) {
     timeout(LONG * 2, lease.lost()).await.unwrap();
 }
@@ -85,7 +85,7 @@ fn kind<T>(result: Result<T>) -> ErrorKind {
     result.err().unwrap().kind()
 }
 
-/// Versions are contents, and values come back with their members in another order.
+/// The value is the version, and members are returned in another order.
 #[derive(Debug)]
 struct ByContent(Store);
 
@@ -97,7 +97,7 @@ impl ByContent {
         format!("{{ {} }}", members.join(", ")).into()
     }
 
-    /// The condition on the store underneath that means the same.
+    /// Translates the condition for the inner store.
     async fn beneath(&self, key: &Key, condition: &Condition) -> Result<Condition> {
         let Condition::At(version) = condition else { return Ok(condition.clone()) };
         let content = Self::normal(version.as_content().unwrap());
@@ -137,29 +137,29 @@ impl Storage for ByContent {
     }
 }
 
-/// What happens to the next conditional write or touch.
+/// The fate of the next conditional write or touch.
 enum Fault {
     /// It never reaches the store.
     Unreached,
-    /// It happens, and nobody hears of it.
+    /// It is applied, and its response is lost.
     AnswerLost,
 }
 
-/// A store at the end of a bad line.
+/// A store behind an unreliable connection.
 struct Remote {
     store: Store,
     faults: Mutex<VecDeque<Fault>>,
     down: AtomicBool,
-    /// Every operation is pending once before it happens and once after.
+    /// Every operation is pending once before and once after it is applied.
     stepwise: AtomicBool,
-    /// While it is locked no answer to a conditional write or touch arrives.
+    /// While it is locked, responses to conditional writes and touches are delayed.
     answers: tokio::sync::Mutex<()>,
-    /// How many touches have happened.
+    /// The number of touches.
     touches: AtomicUsize,
 }
 
 impl Remote {
-    /// With a handle on it.
+    /// Returns a store and a handle to it.
     fn new() -> (Arc<Self>, Store) {
         let remote = Arc::new(Self {
             store: memory(),
@@ -187,7 +187,7 @@ impl Remote {
         self.touches.load(Ordering::Relaxed)
     }
 
-    /// A change on a condition.
+    /// A conditional change.
     async fn changing<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
         self.step().await;
         let fault = self.faults.lock().unwrap().pop_front();
@@ -240,7 +240,7 @@ impl Storage for Remote {
     }
 }
 
-/// A store that has less than leases need.
+/// A store without a capability that leases need.
 #[derive(Debug)]
 struct Lacking(Info);
 
@@ -263,7 +263,7 @@ impl Storage for Lacking {
     }
 }
 
-/// Makes a test of each law for both kinds of versions.
+/// Defines a test of each law for both kinds of versions.
 macro_rules! on_both {
     ($(#[$attribute:meta] $law:ident)+) => {
         mod unique_versions {
@@ -298,7 +298,7 @@ async fn one_of_many_concurrent_attempts_succeeds(storage: Store) {
             leases.try_lock(&key()).await.unwrap()
         });
     }
-    // Kept to the end, so that nobody can come after somebody else.
+    // Kept to the end, so that no other attempt can succeed later.
     let leases = tasks.join_all().await;
     assert_eq!(leases.iter().flatten().count(), 1);
 }
@@ -338,7 +338,7 @@ async fn tokens_grow_across_release_drop_and_death(storage: Store) {
         tokens.push(lease.token());
         drop(lease);
 
-        // Its holder dies: nobody deletes it.
+        // Its holder dies without deleting it.
         let lease = short.lock(&key()).await.unwrap();
         tokens.push(lease.token());
         mem::forget(lease);
@@ -351,7 +351,7 @@ async fn a_lost_lease_cannot_be_renewed_or_released(storage: Store) {
     let first = take(&leases).await;
     storage.delete(entry()).await.unwrap();
     let second = take(&leases).await;
-    // As far as it knows; and it does not take long to be told.
+    // By the local deadline; the next renewal detects the loss.
     assert!(first.is_held());
     assert_eq!(kind(leases.check(&key(), first.token()).await), ErrorKind::Conflict);
     assert_eq!(kind(first.renew().await), ErrorKind::Conflict);
@@ -422,8 +422,8 @@ async fn a_renewal_does_not_extend_the_lease_of_another_holder(storage: Store) {
     other.release().await.unwrap();
 }
 
-// Where the clock is paused, the lease counts on it and the store does not: what is gone then was
-// deleted, and has not expired.
+// With a paused clock, time passes for the lease and not for the store: a missing entry was deleted, and has
+// not expired.
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_renewed_every_third_of_its_time_to_live() {
@@ -454,7 +454,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_within_its_time_to_live() {
     until_lost(&lease).await;
     assert!(start.elapsed() <= LONG && start.elapsed() > LONG * 9 / 10);
     assert!(!lease.is_held());
-    // Lost for good, though the entry is still there.
+    // Lost finally, although the entry still exists.
     remote.down.store(false, Ordering::Relaxed);
     assert_eq!(kind(lease.renew().await), ErrorKind::Conflict);
 }
@@ -537,7 +537,7 @@ async fn a_change_with_a_lost_response_does_not_prevent_the_next() {
     lease.release().await.unwrap();
     assert!(!storage.contains(&entry()).await.unwrap());
 
-    // Nobody holds what was acquired so, and it does not keep others out.
+    // The acquisition has no holder, and must not block others.
     remote.inject([Fault::AnswerLost]);
     assert_eq!(kind(leases.try_lock(&key()).await), ErrorKind::Unavailable);
     until_free(&storage).await;
@@ -553,7 +553,7 @@ async fn a_token_that_was_drawn_too_late_is_not_handed_out() {
     while !remote.store.contains(&entry()).await.unwrap() {
         assert!(slow.as_mut().now_or_never().is_none());
     }
-    // Its time to live ends before it goes on.
+    // Its time to live ends before it continues.
     storage.delete(entry()).await.unwrap();
     let holder = take(&leases).await;
     assert!(slow.await.unwrap().is_none());
@@ -584,7 +584,7 @@ async fn a_lease_counts_from_before_its_write_was_sent() {
     assert!(start.elapsed() <= LONG);
     lease.release().await.unwrap();
 
-    // One that was over before the answer came is not handed out, nor does it stay.
+    // A lease that ended before the response is not handed out, and its entry is deleted.
     remote.stepwise.store(true, Ordering::Relaxed);
     let key = key();
     let mut attempt = pin!(leases.try_lock(&key));
@@ -627,7 +627,7 @@ async fn dropping_releases() {
     let leases = long(&storage);
     drop(take(&leases).await);
     leases.lock(&key()).await.unwrap().release().await.unwrap();
-    // So does a release that nobody waits for.
+    // A release whose future is dropped does the same.
     let lease = take(&leases).await;
     drop(lease.release());
     until_free(&storage).await;
@@ -681,7 +681,7 @@ async fn waiting_ends_at_its_limit() {
         assert_eq!(kind(waited), ErrorKind::Timeout);
     }
     holder.release().await.unwrap();
-    // Even with no time to wait it tries.
+    // It tries once even without time to wait.
     leases.with_wait_limit(Duration::ZERO).lock(&key()).await.unwrap().release().await.unwrap();
 }
 
@@ -696,7 +696,7 @@ async fn check_accepts_only_the_newest_token() {
     for never in [0, token + 1] {
         assert_eq!(kind(leases.check(&key(), never).await), ErrorKind::Conflict);
     }
-    // With nobody after it, it is still the newest.
+    // Without a later lease, it is still the newest.
     first.release().await.unwrap();
     leases.check(&key(), token).await.unwrap();
     take(&leases).await.release().await.unwrap();
@@ -771,7 +771,7 @@ fn a_lease_outlives_its_runtime_without_harm() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let leases = long(&storage);
 
-    // Dropped outside, it is released on the runtime that it came from.
+    // Dropped outside, it is released on its own runtime.
     let lease = runtime.block_on(take(&leases));
     drop(lease);
     runtime.block_on(until_free(&storage));
@@ -780,7 +780,7 @@ fn a_lease_outlives_its_runtime_without_harm() {
     drop(runtime);
     drop(lease);
 
-    // Released where its renewal is not driven.
+    // Released while its renewal task is not polled.
     storage.delete(entry()).into_future().now_or_never().unwrap().unwrap();
     let [first, second] =
         [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
@@ -800,7 +800,7 @@ fn without_a_runtime_a_renewed_lease_is_refused() {
     };
     let lease = lease.unwrap().unwrap();
     lease.renew().now_or_never().unwrap().unwrap();
-    // Nobody is there to delete it in the background.
+    // Without a runtime, it is not deleted in the background.
     drop(lease);
     assert!(leases.try_lock(&key()).now_or_never().unwrap().unwrap().is_none());
 }

@@ -1,7 +1,7 @@
-//! How long sessions live, on a store that ends them.
+//! The lifetimes of sessions, on a store that expires them.
 //!
-//! Nothing here is asked after a fixed pause. Where real time matters, a session that is gone is held
-//! against the time that has really passed: on a machine that is late it may be gone, but never early.
+//! These tests do not rely on fixed delays. They compare the expiry of a session with the time that has
+//! passed: on a slow machine the test can observe it late, but never early.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use common::{Call, Counting, LIMIT, LONG, kind, until};
 
-/// Deadlines are whole milliseconds of the clock of day, which may be set a little meanwhile.
+/// Deadlines are whole milliseconds of the wall clock, which can be adjusted during a test.
 const ROUNDING: Duration = Duration::from_millis(20);
 
 fn living(storage: &Counting, lifetime: Lifetime) -> Sessions<u32> {
@@ -37,8 +37,8 @@ async fn a_moment() {
     until("the clock goes on", async || unix_millis() > start + 5).await;
 }
 
-/// Uses a session until it is gone, at most for so long; says how long that took and how long its last
-/// use was ago by then.
+/// Uses a session until it has expired, at most for this long. Returns the duration, and the time since its
+/// last use.
 async fn use_until_gone(sessions: &Sessions<u32>, at_most: Duration) -> Option<(Duration, Duration)> {
     let start = Instant::now();
     increment(sessions).await;
@@ -54,7 +54,7 @@ async fn use_until_gone(sessions: &Sessions<u32>, at_most: Duration) -> Option<(
     None
 }
 
-// For ever.
+// No expiry
 
 #[tokio::test]
 async fn sessions_do_not_expire_by_default() {
@@ -66,7 +66,7 @@ async fn sessions_do_not_expire_by_default() {
     assert_eq!(sessions.ttl(42).await.unwrap(), Some(Expiry::Never));
 }
 
-// After the last write.
+// After the last write
 
 #[tokio::test]
 async fn a_session_ends_by_itself_after_its_last_write() {
@@ -77,9 +77,9 @@ async fn a_session_ends_by_itself_after_its_last_write() {
     increment(&sessions).await;
     until("it has ended", async || sessions.get(42).await.unwrap().is_none()).await;
     assert!(start.elapsed() >= short);
-    // It is not just not shown.
+    // The entry is gone, not only hidden.
     assert_eq!(storage.record("42").await, None);
-    // The next one is new.
+    // The next session is new.
     increment(&sessions).await;
     assert_eq!(storage.text("42").await.unwrap(), "1");
 }
@@ -94,7 +94,7 @@ async fn a_write_restarts_the_lifetime_and_a_read_does_not() {
     sessions.get(42).await.unwrap();
     sessions.update_lazy(42, async |session| session.get().await).await.unwrap();
     sessions.set(42, 7).await.unwrap();
-    // The last of them found a session and had to be tried once more.
+    // The last one found a session and was repeated.
     assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
     assert_eq!(storage.count(Call::Touch), 0);
 }
@@ -108,7 +108,7 @@ async fn a_read_does_not_extend_an_after_write_session() {
     assert!(lived >= short);
 }
 
-// Sliding.
+// Sliding
 
 #[tokio::test]
 async fn a_use_extends_a_sliding_session_without_rewriting_it() {
@@ -153,7 +153,7 @@ async fn a_sliding_session_is_touched_at_most_once_per_interval() {
             writer.get(42).await.unwrap();
         }
         assert_eq!((storage.count(Call::Touch), storage.writes()), (0, 1));
-        // A process that has not touched it yet does so once.
+        // A process that has not touched it yet touches it once.
         let reader = living(&storage, lifetime);
         for _ in 0..10 {
             reader.get(42).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_sliding_session_lives_while_it_is_used() {
     let idle = Duration::from_millis(400);
     let sessions = living(&storage, Lifetime::sliding(idle).touch_every(Duration::ZERO));
     let start = Instant::now();
-    // Where the machine is too late, it is tried again.
+    // Repeat it if the machine is too slow.
     while let Some((_, unused)) = use_until_gone(&sessions, 3 * idle).await {
         assert!(unused + ROUNDING >= idle, "gone after {unused:?}");
         assert!(start.elapsed() < LIMIT, "never used in time");
@@ -199,7 +199,7 @@ async fn a_sliding_session_ends_when_it_is_not_used() {
     let sessions = living(&storage, Lifetime::sliding(idle));
     let start = Instant::now();
     increment(&sessions).await;
-    // Looked at behind its back, which is no use.
+    // Read past the sessions, which does not count as use.
     until("it has ended", async || storage.record("42").await.is_none()).await;
     assert!(start.elapsed() >= idle);
 }
@@ -216,7 +216,7 @@ async fn using_an_expired_session_does_not_restore_it() {
     assert_eq!(storage.record("42").await, None);
 }
 
-// Absolute.
+// Absolute
 
 #[tokio::test]
 async fn an_absolute_session_keeps_its_end() {
@@ -240,7 +240,7 @@ async fn an_absolute_session_keeps_its_end() {
     }
     look(&sessions).await;
     assert_eq!(storage.count(Call::Touch), 0);
-    // Nor does a restart of the program change it.
+    // A restart of the program does not change it.
     increment(&living(&storage, Lifetime::absolute(LONG))).await;
     assert_eq!(storage.json("42").await.unwrap()["e"], end);
 }
@@ -281,15 +281,15 @@ async fn a_session_that_is_cleared_and_set_has_a_new_end() {
     assert!(second > first);
     a_moment().await;
     sessions.set(42, 8).await.unwrap();
-    assert!(end().await > second, "what replaces it unread is a new session, too");
+    assert!(end().await > second, "a replacement without a read is a new session, too");
 }
 
-// Both.
+// Both
 
 #[tokio::test]
 async fn of_two_lifetimes_the_earlier_end_applies() {
     let storage = Counting::new();
-    // Idle for less than it lives: the idle time, and touches keep the end.
+    // The idle time is shorter than the remaining life: touches keep the end.
     let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO).at_most(10 * LONG));
     increment(&sessions).await;
     let stored = storage.record("42").await.unwrap();
@@ -297,7 +297,7 @@ async fn of_two_lifetimes_the_earlier_end_applies() {
     assert_eq!(storage.expiries(), [Expiry::After(LONG); 2]);
     assert_eq!(storage.record("42").await.unwrap(), stored);
 
-    // Idle for longer: what is left of its life, in writes and touches.
+    // The idle time is longer: writes and touches use the remaining life.
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::sliding(10 * LONG).touch_every(Duration::ZERO).at_most(LONG));
     increment(&sessions).await;
@@ -335,7 +335,7 @@ async fn a_limited_sliding_session_ends_without_use() {
     assert!(start.elapsed() >= idle);
 }
 
-// Remaining time.
+// TTL
 
 #[tokio::test]
 async fn ttl_returns_the_expiry_in_the_store() {
@@ -350,7 +350,7 @@ async fn ttl_returns_the_expiry_in_the_store() {
     let first = left().await;
     assert!(first <= LONG && first > LONG / 2);
     until("time passes", async || left().await < first).await;
-    // Under the key that it has moved to, and under the old one.
+    // Under the new key and the old key.
     sessions.move_key(42, 43).await.unwrap();
     for key in [42, 43] {
         let Some(Expiry::After(moved)) = sessions.ttl(key).await.unwrap() else { panic!("it expires") };
@@ -365,7 +365,7 @@ async fn ttl_returns_the_expiry_in_the_store() {
 async fn ttl_includes_the_stored_end() {
     let storage = Counting::new();
     let sessions = living(&storage, Lifetime::after_write(LONG));
-    // As grammY stores it, in a store that does not know its end.
+    // As grammY stores it, in an entry without an expiry.
     storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000)).await;
     let Some(Expiry::After(left)) = sessions.ttl(42).await.unwrap() else { panic!("it expires") };
     assert!(left <= Duration::from_secs(60));
@@ -400,7 +400,7 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
     }
     assert_eq!(storage.writes(), 0);
 
-    // Migrated, it is written although nothing changes.
+    // A migrated session is written without a change.
     let migrations = || Migrations::new().step(1, |old: u32| old);
     for update in [false, true] {
         storage.put("42", stored.clone()).await;
@@ -424,7 +424,7 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
     }
 }
 
-// What does not fit.
+// Invalid options
 
 #[tokio::test]
 async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
@@ -471,7 +471,7 @@ async fn a_session_that_was_stored_before_there_was_a_lifetime_gets_one_when_it_
     assert_eq!(stored["__d"], 6);
     assert!(stored["e"].is_i64());
     assert_eq!(storage.expiries(), [Expiry::After(LONG)]);
-    // A sliding one at its next use.
+    // A sliding session at its next use.
     storage.put("42", "5").await;
     let sessions = living(&storage, Lifetime::sliding(LONG));
     look(&sessions).await;

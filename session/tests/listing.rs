@@ -1,4 +1,4 @@
-//! Looking through all sessions, and through those of one user.
+//! Listings of all sessions, and of the sessions of one user.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -28,7 +28,7 @@ async fn all(sessions: &Sessions<u32>) -> BTreeMap<String, u32> {
     sessions.all().try_collect().await.unwrap()
 }
 
-/// Everything in the storage.
+/// Returns all keys in the storage.
 async fn stored(storage: &Counting) -> Vec<String> {
     let keys = storage.behind().keys("");
     let mut keys: Vec<_> = keys.map_ok(|key| key.as_str().to_owned()).try_collect().await.unwrap();
@@ -85,7 +85,7 @@ async fn expired_sessions_are_not_listed() {
     let storage = Counting::new();
     let chats = prefixed(&storage, "chat:");
     chats.set(1, 7).await.unwrap();
-    // As grammY stores it, in a store that does not know its end.
+    // As grammY stores it, in an entry without an expiry.
     storage.put("chat:2", r#"{"__d":7,"e":1}"#).await;
     storage.put("chat:3", r#"{"__d":8,"e":3372111949463}"#).await;
     assert_eq!(all(&chats).await, BTreeMap::from([("1".to_owned(), 7), ("3".to_owned(), 8)]));
@@ -100,7 +100,7 @@ async fn delete_all_deletes_all_keys_with_the_prefix() {
     }
     users.set(7, 7).await.unwrap();
     chats.move_key(1, 2000).await.unwrap();
-    // Signposts are entries, too.
+    // Redirects are entries, too.
     assert_eq!(chats.delete_all().await.unwrap(), 1001);
     assert_eq!(stored(&storage).await, ["user:7"]);
     assert_eq!(chats.delete_all().await.unwrap(), 0);
@@ -120,7 +120,7 @@ async fn reserved_keys_are_not_sessions() {
     assert!(stored(&storage).await.len() > 3);
     assert_eq!(keys(&sessions).await, ["1"]);
     assert_eq!(all(&sessions).await, BTreeMap::from([("1".to_owned(), 7)]));
-    // Nor can one be kept there.
+    // Nor can a session be stored there.
     for key in ["larder:something", "larder:lease:held:1", "larder:"] {
         assert_eq!(kind(sessions.get(key).await), ErrorKind::InvalidKey);
         assert_eq!(kind(sessions.set(key, 1).await), ErrorKind::InvalidKey);
@@ -129,7 +129,7 @@ async fn reserved_keys_are_not_sessions() {
         assert_eq!(kind(sessions.move_key(1, key).await), ErrorKind::InvalidKey);
     }
     assert_eq!(kind(prefixed(&storage, "lard").set("er:something", 1).await), ErrorKind::InvalidKey);
-    // Beginning almost so is no matter.
+    // A similar prefix is valid.
     sessions.set("larder", 1).await.unwrap();
     assert_eq!(storage.text("larder:something").await.unwrap(), "1");
 }
@@ -146,10 +146,10 @@ async fn moved_sessions_are_listed_once_under_their_new_key() {
     assert_eq!(all(&chats).await, BTreeMap::from([("new".to_owned(), 7), ("other".to_owned(), 8)]));
 }
 
-/// How many writes a move takes.
+/// The number of writes of a move.
 const STEPS: usize = 5;
 
-/// Begins to move `old` to `new`, and dies before this step.
+/// Starts to move `old` to `new`, and dies before this step.
 async fn die_before(step: usize, storage: &Counting, chats: &Sessions<u32>) {
     let before = storage.writes();
     let gate = storage.gate_writes();
@@ -168,7 +168,7 @@ async fn a_moving_session_is_listed_once() {
         let chats = prefixed(&storage, "chat:");
         chats.set("old", 7).await.unwrap();
         die_before(step, &storage, &chats).await;
-        // From its departure on under the new key.
+        // After its departure it is listed under the new key.
         let key = if step <= 2 { "old" } else { "new" };
         assert_eq!(keys(&chats).await, [key], "before step {step}");
         assert_eq!(all(&chats).await, BTreeMap::from([(key.to_owned(), 7)]), "before step {step}");
@@ -223,7 +223,7 @@ async fn a_storage_without_listing_returns_unsupported() {
     assert_eq!(kind(sessions.keys_by_owner("ann").await), ErrorKind::Unsupported);
 }
 
-// The index of owners.
+// The index of owners
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Visit {
@@ -263,7 +263,7 @@ async fn the_sessions_of_a_user_are_found() {
     log_in(&visits, "laptop", "ann").await;
     log_in(&visits, "phone", "ann").await;
     log_in(&visits, "desk", "bob").await;
-    // One that was not read before it was set.
+    // A session that was not read before it was set.
     visits.set("tablet", Visit::of("ann")).await.unwrap();
     assert_eq!(visits.keys_by_owner("ann").await.unwrap(), ["laptop", "phone", "tablet"]);
     assert_eq!(visits.keys_by_owner("bob").await.unwrap(), ["desk"]);
@@ -341,7 +341,7 @@ async fn a_session_with_a_new_owner_belongs_to_the_new_owner() {
     assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
     assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
     assert_eq!(visits.keys_by_owner("bob").await.unwrap(), ["kiosk"]);
-    // Logged out, it is nobody's.
+    // After the log-out it has no owner.
     visits.update("kiosk", async |mut visit| visit.user = None).await.unwrap();
     assert!(visits.keys_by_owner("bob").await.unwrap().is_empty());
     assert_eq!(keys(&visits).await, ["kiosk"]);
@@ -379,7 +379,7 @@ async fn a_deleted_session_has_no_owner() {
     assert_eq!(remaining().await, ["all"]);
     visits.delete_all().await.unwrap();
     assert!(remaining().await.is_empty());
-    // Whoever takes the key next is not logged out in her name.
+    // The next owner of the key is not logged out with her.
     log_in(&visits, "deleted", "bob").await;
     assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 0);
     assert_eq!(keys(&visits).await, ["deleted"]);
@@ -409,7 +409,7 @@ async fn a_user_is_logged_out_under_the_key_that_a_session_has_moved_to() {
     assert!(visits.keys_by_owner("ann").await.unwrap().is_empty());
 }
 
-/// The time that the entry of the index has left, and that of the session.
+/// Returns the TTLs of the index entry and of the session.
 async fn index_and_session(storage: &Counting) -> (Duration, Duration) {
     let mut left = Vec::new();
     for key in stored(storage).await {
@@ -449,7 +449,7 @@ async fn a_merged_session_is_in_the_index() {
     log_in(&visits, "old", "ann").await;
     visits.update("new", async |mut visit| visit.pages = 1).await.unwrap();
     visits.move_key("old", "new").await.unwrap();
-    // The entry of the session that has moved ends with the time that it had left.
+    // The entry of a moved session expires with its TTL.
     for key in stored(&storage).await {
         if key.starts_with("larder:owner:") && key.ends_with(":visit:old") {
             storage.behind().delete(Key::new(&key).unwrap()).await.unwrap();
@@ -464,7 +464,7 @@ async fn sessions_do_not_outlive_their_index_entries() {
     let storage = Counting::new();
     let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
     log_in(&visits, "laptop", "ann").await;
-    // Soon over, and used once more.
+    // Almost expired, and used again.
     for (key, left) in stored(&storage).await.iter().zip([61, 60]) {
         storage.behind().touch(Key::new(key).unwrap(), Expiry::after_secs(left)).await.unwrap();
     }
@@ -473,7 +473,7 @@ async fn sessions_do_not_outlive_their_index_entries() {
     let (index, session) = index_and_session(&storage).await;
     assert!(session <= index, "a session that the index does not name could not be revoked");
 
-    // A session that is written long after its entry.
+    // A session written long after its entry.
     let gate = storage.gate_writes();
     let mut update = Box::pin(visits.update("laptop", async |mut visit| visit.pages += 1));
     assert!((&mut update).now_or_never().is_none());

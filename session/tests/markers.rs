@@ -1,5 +1,4 @@
-//! No content that a user chooses is taken for something of Larder's own: for a redirect of a move, or
-//! for an envelope.
+//! Content that a user chooses is never read as a marker of a move or as an envelope.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -17,7 +16,7 @@ use common::{Counting, kind};
 
 const MARKER: &str = r#"{"__larder":{"moved":{"to":"victim","id":"1"}}}"#;
 
-/// Saves `chosen` in every way, and reads it back in every way. A refusal is fine.
+/// Saves and reads `chosen` in every way. A refusal is allowed.
 async fn comes_back_or_is_refused<T, C>(codec: C, chosen: T, victim: T)
 where
     T: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -51,7 +50,7 @@ where
     assert!(sessions.get("victim").await.unwrap().is_some());
 }
 
-/// `levels` arrays within each other.
+/// Returns `levels` nested arrays.
 fn deep(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, _| json!([inner]))
 }
@@ -105,8 +104,8 @@ async fn chosen_objects_are_never_markers_in_cbor() {
     chosen_objects_come_back_or_are_refused(larder_core::Cbor).await;
 }
 
-/// Texts as they are, after a byte with their length, as codecs that do not describe themselves have
-/// them. Everything else is JSON.
+/// Strings as plain bytes after a length byte, as in codecs without self-describing data. All other types are
+/// JSON.
 #[derive(Clone, Debug)]
 struct Prefixed;
 
@@ -147,7 +146,7 @@ async fn chosen_text_is_never_a_marker_in_a_codec_that_does_not_describe_itself(
     }
 }
 
-/// MessagePack with structs as arrays: who reads it has to know what it is.
+/// MessagePack with structs as arrays, which is not self-describing.
 #[derive(Clone, Debug)]
 struct Positional;
 
@@ -201,7 +200,7 @@ async fn a_store_that_reorders_members_turns_no_session_into_a_marker() {
     let sessions: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
     let chosen = json!({ "A comes first": 1, "__larder": { "moved": { "to": "2", "id": "1" } } });
     sessions.set(1, chosen.clone()).await.unwrap();
-    // As jsonb spells it: short names first.
+    // As jsonb formats it: short names first.
     let stored = storage.json("1").await.unwrap();
     if let Some(larder) = stored.get("__larder") {
         storage.put("1", format!(r#"{{"__larder": {larder}, "A comes first": 1}}"#)).await;

@@ -1,4 +1,4 @@
-//! Random programs: sessions do what a simple model of them does.
+//! Random programs against a simple model of sessions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -18,7 +18,7 @@ fn run(work: impl Future<Output = ()>) {
 }
 
 fn cases(cases: u32) -> ProptestConfig {
-    // What fails is printed in full; a file of seeds would tell no more.
+    // A failing case is printed in full, so a file of seeds is not needed.
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -38,7 +38,7 @@ proptest! {
     fn at_the_same_time(batches in model::batches(6, 12)) {
         for versions in [Versions::Unique, Versions::Content] {
             let stage = Stage::new(versions);
-            // Each operation lets the other tasks go on.
+            // Each operation yields to the other tasks.
             stage.direct(true);
             run(model::race(Store::new(stage), "chat:", &batches));
         }

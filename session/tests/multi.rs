@@ -1,4 +1,4 @@
-//! Several sessions in one update: what holds when another process is faster, and when they move.
+//! Several sessions in one update: conflicts and moves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -15,7 +15,7 @@ fn accounts(storage: &Counting, prefix: &str) -> Sessions<i64> {
     Sessions::builder().storage(storage.clone()).prefix(prefix).build().unwrap()
 }
 
-/// A transfer that finds, when it is run again, that the other account has been emptied meanwhile.
+/// A transfer whose second run finds that another process has emptied the other account.
 async fn refused_when_run_again(storage: &Counting, before: Option<i64>) -> Option<i64> {
     let (from, to) = (accounts(storage, "from:"), accounts(storage, "to:"));
     if let Some(before) = before {
@@ -96,7 +96,7 @@ async fn updates_under_both_ids_of_a_moved_chat_do_not_wait_for_each_other_in_a_
     let (users, chats) = (accounts(&storage, "user:"), accounts(&storage, "chat:"));
     chats.set("old", 0).await.unwrap();
     chats.move_key("old", "new").await.unwrap();
-    // In both orders, since turns are taken by the addresses of the queues.
+    // In both orders, because permits are acquired by the addresses of the queues.
     let one = Multi::new((Fragment::strict("user", users.clone()), Fragment::strict("chat", chats.clone())));
     let other =
         Multi::new((Fragment::strict("chat", chats.clone()), Fragment::strict("user", users.clone())));
@@ -146,7 +146,7 @@ async fn a_nested_update_of_a_moved_session_in_a_lazy_one_does_not_hang() {
         chat.modify(|chat| *chat += 10).await
     }))
     .await;
-    // The lazy one was overtaken by what it began itself, and has run again on that.
+    // The lazy update conflicted with its nested update, and has run again on the new value.
     outcome.unwrap();
     assert_eq!(chats.get("new").await.unwrap(), Some(11));
 }
@@ -194,7 +194,7 @@ async fn a_session_written_during_delete_by_owner_stays_in_the_index() {
     let gate = storage.gate_writes();
     let log_in = sessions.update("id", async |mut owner| owner.push_str("ann"));
     let log_out = async {
-        // The index has it, the session is not there yet.
+        // The index entry exists, the session does not yet.
         gate.let_through(1);
         gate.arrived(2).await;
         assert_eq!(sessions.delete_by_owner("ann").await.unwrap(), 0);

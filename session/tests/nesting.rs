@@ -63,7 +63,7 @@ async fn nested_update_through_another_handle_on_the_store_runs_once_and_is_an_e
     let error = outer.update_lazy(1, nested).await.unwrap_err();
     assert_eq!((error.kind(), runs.load(Ordering::Relaxed)), (ErrorKind::Unsupported, 2));
 
-    // Deleted within, it is gone when the handler runs again.
+    // Deleted by the nested call, it is absent when the handler runs again.
     let nested = async |mut number: larder_session::Session<u32>| {
         *number += 1;
         soon(inner.delete(1)).await.map(drop)
@@ -101,7 +101,7 @@ async fn a_nested_update_in_another_store_is_another_session() {
     let storage = Counting::new();
     let (outer, inner) = two(storage.clone(), Counting::new());
     let runs = AtomicUsize::new(0);
-    // Another process is faster, once: the handler runs again.
+    // One conflict with another process: the handler runs again.
     storage.overtake("1", json!(10));
     let nested = async |mut number: larder_session::Session<u32>| {
         runs.fetch_add(1, Ordering::Relaxed);

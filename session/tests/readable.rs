@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use common::{Counting, kind};
 
-/// Saving `value` is refused in every way, and what was stored before stays.
+/// Saving `value` is refused in every way, and the stored value stays.
 async fn is_refused<T>(codec: impl Codec, before: T, value: T)
 where
     T: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -55,7 +55,7 @@ struct Weight {
 async fn number_that_json_cannot_hold_is_refused() {
     for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         is_refused(Json, Weight::default(), Weight { weight: wrong, ..Weight::default() }).await;
-        // Read back, it would have become `None` without an error.
+        // It would be decoded as `None` without an error.
         is_refused(Json, Weight::default(), Weight { maximum: Some(wrong), ..Weight::default() }).await;
         is_refused(Json, None, Some(wrong)).await;
         let by_day = HashMap::from([("monday".to_owned(), vec![1.0, wrong as f32])]);

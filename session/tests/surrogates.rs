@@ -1,5 +1,5 @@
-//! Sessions of grammY with a text that was cut in the middle of a character. JavaScript writes the half
-//! that is left as an escape, which no Rust string can hold.
+//! Sessions of grammY with a string that was cut in the middle of a character. JavaScript writes the lone
+//! surrogate as an escape, which a Rust string cannot hold.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -58,7 +58,7 @@ async fn untouched_member_keeps_half_a_character() {
     chats.update_lazy(1, async |chat| chat.modify(|chat| chat["count"] = 3.into()).await).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), CUT.replace('1', "3"));
 
-    // The other half comes, and the character is whole again.
+    // The other half is appended, which completes the character.
     let half = |escape: &str| {
         let storage = storage.clone();
         let text = format!(r#"{{"title":"{escape}"}}"#);
@@ -101,12 +101,12 @@ async fn half_a_character_survives_migrations_and_moves() {
 async fn chosen_private_use_characters_stay() {
     let storage = Counting::new();
     let chats: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
-    // The characters that stand in for halves.
+    // The characters that replace lone surrogates.
     let chosen = json!({ "title": "\u{10d83c}\u{10dfff}" });
     chats.set(1, chosen.clone()).await.unwrap();
     assert_eq!(storage.json("1").await.unwrap(), chosen);
     assert_eq!(chats.get(1).await.unwrap(), Some(chosen));
-    // Beside a half that has the same stand-in.
+    // Next to a lone surrogate with the same replacement.
     storage.put("1", "{\"a\":\"\u{10d83c}\",\"b\":\"\\ud83c\",\"c\":1}").await;
     chats.update(1, async |mut chat| chat["c"] = 2.into()).await.unwrap();
     assert_eq!(storage.json("1").await.unwrap(), json!({ "a": "\u{10d83c}", "b": "\u{fffd}", "c": 2 }));

@@ -174,6 +174,15 @@ async fn a_lazy_session_that_is_untouched_read_saved_or_discarded_is_not_logged(
         assert_eq!(kind(lazy.save().await), ErrorKind::Conflict);
     });
     assert_eq!(lost.await, 0);
+    let lost = losses(async {
+        storage.fail_write(ErrorKind::Unavailable);
+        let lazy = texts.open_lazy(1);
+        lazy.set(SECRET.to_owned()).unwrap();
+        lazy.save().await.unwrap_err();
+        lazy.save().await.unwrap();
+        lazy.modify(|text| text.push('!')).await.unwrap();
+    });
+    assert_eq!(lost.await, 1, "changed again after a save that was repeated");
 }
 
 #[tokio::test]

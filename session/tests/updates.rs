@@ -1,4 +1,4 @@
-//! What an update promises: it costs one read and one write, and none is lost.
+//! Updates cost one read and one write, and none is lost.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -40,7 +40,7 @@ fn with(storage: &Counting, conflicts: ConflictPolicy) -> Sessions<u32> {
     Sessions::builder().storage(storage.clone()).conflicts(conflicts).build().unwrap()
 }
 
-/// Numbers that no handler touches stay as they are, to the last digit.
+/// Numbers that are not changed keep all digits.
 #[tokio::test]
 async fn untouched_numbers_stay_exact() {
     #[derive(Default, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ async fn untouched_numbers_stay_exact() {
         #[serde(flatten)]
         rest: serde_json::Map<String, Value>,
     }
-    // The members in the order of their names, which is that of a `Value`.
+    // The members in the order of their names, as in a `Value`.
     let stored = |visits: u64| {
         format!(
             "{{\"at\":139.39000000000001,\"far\":1.7976931348623157e+308,\"first\":-9223372036854775808,\
@@ -70,20 +70,20 @@ async fn untouched_numbers_stay_exact() {
     for visits in 11..=20 {
         typed.update(42, async |mut trip| trip.visits = visits).await.unwrap();
     }
-    // The members come in the order of the fields now.
+    // Now the members have the order of the fields.
     let text = storage.text("42").await.unwrap();
     for member in members.trim_matches(['{', '}']).split(",\"") {
         assert!(text.contains(member), "{member} is not in {text}");
     }
 }
 
-// What it costs.
+// Costs
 
 #[tokio::test]
 async fn an_update_that_changes_something_is_one_read_and_one_write() {
     let storage = Counting::new();
     let chats = chats(&storage);
-    // The first creates, the others change; each is one conditional write.
+    // The first update creates, the others change; each is one conditional write.
     for update in 1..=3 {
         chats.update(42, async |mut chat| chat.pizzas += 1).await.unwrap();
         assert_eq!(storage.count(Call::Read), update);
@@ -101,8 +101,7 @@ async fn an_update_that_changes_nothing_writes_nothing() {
     storage.forget_counts();
 
     chats.update(42, async |chat| assert_eq!(chat.pizzas, 3)).await.unwrap();
-    // Neither does one that borrows it mutably, nor one that changes it and changes it back, nor one
-    // that assigns an equal value.
+    // Nor a mutable borrow, a change that is reverted, or an assignment of an equal value.
     chats.update(42, async |mut chat| _ = &mut *chat).await.unwrap();
     chats
         .update(42, async |mut chat| {
@@ -144,7 +143,7 @@ async fn update_returns_the_result_of_the_handler() {
     assert_eq!(before.unwrap(), 5);
 }
 
-// Handlers that do not end well.
+// Handlers that fail
 
 #[tokio::test]
 async fn a_handler_that_fails_writes_nothing_and_its_own_error_comes_back() {
@@ -168,7 +167,7 @@ async fn a_handler_that_fails_writes_nothing_and_its_own_error_comes_back() {
     assert!(matches!(failed, Err(HandlerError::Refused)));
     assert_eq!((storage.reads(), storage.writes()), (2, 0));
     assert_eq!(sessions.get(1).await.unwrap(), Some(5));
-    // Nor does a new session come to be.
+    // Nor is a new session created.
     let failed = sessions.update(2, async |_| Err::<(), _>(HandlerError::Refused)).await;
     assert!(failed.is_err());
     assert_eq!(sessions.get(2).await.unwrap(), None);
@@ -277,7 +276,7 @@ async fn an_update_that_is_dropped_while_it_writes_frees_the_key() {
     assert_eq!(sessions.get(1).await.unwrap(), Some(1));
 }
 
-// Clearing.
+// Clearing
 
 #[tokio::test]
 async fn clearing_deletes_the_session() {
@@ -322,7 +321,7 @@ async fn clearing_and_then_setting_makes_a_new_session() {
         .unwrap();
     assert_eq!(chats.get(1).await.unwrap(), Some(Chat { pizzas: 1, name: None }));
     assert_eq!(storage.writes(), 1);
-    // Also where it comes to what was stored before.
+    // Also if the new value equals the stored value.
     chats
         .update(1, async |mut chat| {
             Session::clear(&mut chat);
@@ -331,7 +330,7 @@ async fn clearing_and_then_setting_makes_a_new_session() {
         .await
         .unwrap();
     assert_eq!(chats.get(1).await.unwrap(), Some(Chat { pizzas: 1, name: None }));
-    // Changed and then cleared it is gone.
+    // A change before clearing is lost.
     chats
         .update(1, async |mut chat| {
             chat.pizzas = 7;
@@ -358,7 +357,7 @@ async fn a_value_encoded_as_nothing_is_not_stored() {
     assert_eq!(storage.record("1").await, None);
 }
 
-// Updates at the same time.
+// Concurrent updates
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_increment_of_64_tasks_is_lost() {
@@ -382,7 +381,7 @@ async fn no_increment_of_64_tasks_is_lost() {
     }
     soon(tasks.join_all()).await;
     assert_eq!(sessions.get(1).await.unwrap(), Some(6400));
-    // They took turns: there was nothing to run again.
+    // They ran one after another, without conflicts.
     assert_eq!(storage.count(Call::WriteIf), 6400);
 }
 
@@ -391,7 +390,7 @@ async fn no_increment_of_several_processes_is_lost() {
     let storage = Counting::new();
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
-        // Each with a queue of its own, as processes have.
+        // Each with its own queue, like processes.
         let process = with(&storage, ConflictPolicy::Retry { max: usize::MAX });
         for _ in 0..4 {
             let process = process.clone();
@@ -486,7 +485,7 @@ async fn a_nested_update_of_the_same_session_is_an_error() {
             kind(soon(within.open_lazy(1).get()).await),
         ];
         assert_eq!(refused, [ErrorKind::Unsupported; 6]);
-        // Reading it is not, nor is updating another.
+        // Reading it succeeds, and updating another session too.
         soon(within.get(1)).await.unwrap();
         soon(within.update(2, async |mut number| *number += 1)).await
     };
@@ -523,9 +522,9 @@ async fn a_nested_update_of_a_moved_session_is_an_error_under_either_key() {
     }
 }
 
-// Other processes.
+// Other processes
 
-/// The values that a handler has seen.
+/// Increments the number and records the values that the handler sees.
 async fn watch(sessions: &Sessions<u32>, seen: &Mutex<Vec<u32>>) -> Result<()> {
     sessions
         .update(1, async |mut number| {
@@ -540,7 +539,7 @@ async fn a_handler_runs_again_on_the_new_value_after_a_conflict() {
     let storage = Counting::new();
     let sessions = numbers(&storage);
     let seen = Mutex::default();
-    // Overtaken while it creates, then while it changes.
+    // A conflict on creation, then conflicts on a change.
     storage.overtake("1", json!(10));
     watch(&sessions, &seen).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "11");
@@ -549,7 +548,7 @@ async fn a_handler_runs_again_on_the_new_value_after_a_conflict() {
     watch(&sessions, &seen).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "31");
     assert_eq!(*seen.lock(), [0, 10, 11, 20, 30]);
-    // Deleted meanwhile, it begins anew.
+    // Deleted by another process, it starts with the initial value.
     storage.overtake("1", None);
     watch(&sessions, &seen).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "1");
@@ -607,7 +606,7 @@ async fn fail_returns_a_conflict_and_writes_nothing() {
     assert!(!error.is_retryable());
     assert_eq!(*seen.lock(), [5]);
     assert_eq!(storage.text("1").await.unwrap(), "10");
-    // The next one goes on from there.
+    // The next update continues from there.
     watch(&sessions, &seen).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "11");
 }
@@ -696,9 +695,9 @@ async fn last_write_wins_overwrites_only_readable_sessions() {
     }
 }
 
-// What has a handle on a lazy session, and for how long.
+// Handles of lazy sessions
 
-/// One that is spawned by a handler, say.
+/// For example a handle in a spawned task.
 #[tokio::test]
 async fn a_lazy_session_that_outlives_its_update_blocks_no_update_and_saves_nothing() {
     let storage = Counting::new();
@@ -731,7 +730,7 @@ async fn a_lazy_session_that_outlives_its_update_blocks_no_update_and_saves_noth
         assert_eq!(kind(session.get().await), ErrorKind::Other);
         assert_eq!(kind(session.set(1_000)), ErrorKind::Other);
         assert_eq!(kind(session.save().await), ErrorKind::Other);
-        // And while it is there:
+        // While the handle exists:
         soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
     }
     assert_eq!(sessions.get(1).await.unwrap(), Some(4));
@@ -773,7 +772,7 @@ async fn a_damaged_session_can_be_deleted() {
     assert_eq!(storage.record("1").await, None);
 }
 
-// Storages that do not work.
+// Storages that fail
 
 #[tokio::test]
 async fn a_store_that_is_down_is_a_retryable_error_and_the_handler_does_not_run() {
@@ -833,14 +832,14 @@ async fn stored_data_that_cannot_be_read_is_an_error_and_stays_as_it_is() {
         assert_eq!(storage.text("1").await.unwrap(), stored);
     }
     assert_eq!(storage.writes(), 0);
-    // It can be deleted, or replaced unread.
+    // It can be deleted, or replaced without a read.
     assert!(chats.delete(1).await.unwrap());
     storage.put("1", "not json").await;
     chats.set(1, Chat::default()).await.unwrap();
     assert_eq!(chats.get(1).await.unwrap(), Some(Chat::default()));
 }
 
-// By hand.
+// Open sessions
 
 #[tokio::test]
 async fn a_session_can_be_opened_and_saved_by_hand() {
@@ -856,11 +855,11 @@ async fn a_session_can_be_opened_and_saved_by_hand() {
     soon(waiting).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "6");
 
-    // Not saved, nothing is written.
+    // Without a save, nothing is written.
     let mut open = sessions.open(1).await.unwrap();
     *open = 99;
     drop(open);
-    // Not changed, neither.
+    // Nor without a change.
     let writes = storage.writes();
     OpenSession::save(sessions.open(1).await.unwrap()).await.unwrap();
     assert_eq!((sessions.get(1).await.unwrap(), storage.writes()), (Some(6), writes));
@@ -880,7 +879,7 @@ async fn saving_an_open_session_after_another_change_is_a_conflict() {
     storage.put("1", "10").await;
     assert_eq!(kind(OpenSession::save(open).await), ErrorKind::Conflict);
     assert_eq!(storage.text("1").await.unwrap(), "10");
-    // Reads and updates go on.
+    // Later reads and updates succeed.
     soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
     assert_eq!(storage.text("1").await.unwrap(), "11");
 }

@@ -7,23 +7,22 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{claim::Claim, hold::Hold};
 
-/// Acquires the lease; `None` if somebody else holds it, or if it was lost again before it was
-/// complete.
+/// Acquires the lease. Returns `None` if another holder has it, or if it was lost before it was complete.
 ///
-/// Three steps, and their order is what makes the fencing tokens grow:
+/// Three steps. Their order makes the fencing tokens grow:
 ///
-/// 1. Write the entry on the condition that there is none. Of all who try one goes on.
-/// 2. Draw a token from the counter, which never expires and so survives every lease.
-/// 3. Write the token into the entry, on the condition that it is still as the first step wrote it.
-///    Only then is the token handed out.
+/// 1. Write the entry on the condition that it is absent. Of all acquisitions, one succeeds.
+/// 2. Draw a token from the counter, which never expires and therefore survives every lease.
+/// 3. Write the token into the entry, on the condition that the first step wrote it. Only then is the token
+///    handed out.
 ///
-/// A token that was drawn before the first step would be too small: others may be granted, and be
-/// handed larger ones, before it is our turn. One that was handed out without the third step might
-/// be too large: if we were held up after the first step for longer than the time to live, somebody
-/// else has the lease now, with a smaller token than we have just drawn, and ours would fence off
-/// the rightful holder. With both, a token that is handed out was drawn while its holder had the
-/// lease without a break. Such times never overlap and the counter only grows, so each token is
-/// greater than all that were handed out before. One that was drawn too late is never used.
+/// A token drawn before the first step could be too small: other holders could get larger tokens before this
+/// acquisition writes its entry. A token handed out without the third step could be too large: if this
+/// process paused after the first step for longer than the time to live, another holder has the lease now,
+/// with a smaller token, and ours would lock out the rightful holder. With both steps, each token is drawn
+/// while its holder has the lease without interruption. Such periods never overlap and the counter only
+/// grows, so each token is greater than all earlier ones. A token that was drawn too late is never handed
+/// out.
 pub(super) async fn acquire(claim: Claim) -> Result<Option<Hold>> {
     let mut attempt = Attempt { claim: Arc::new(claim), settled: false };
     let claim = Arc::clone(&attempt.claim);
@@ -40,7 +39,7 @@ pub(super) async fn acquire(claim: Claim) -> Result<Option<Hold>> {
             attempt.settled = true;
             return Ok(Some(Hold::new(claim, token, version, deadline)));
         }
-        // Written, but the answer took so long that it may be somebody else's by now.
+        // Written, but the response took so long that another holder may have the lease now.
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::Conflict => attempt.settled = true,
         Err(error) => return Err(error),
@@ -53,11 +52,11 @@ pub(super) async fn acquire(claim: Claim) -> Result<Option<Hold>> {
     Ok(None)
 }
 
-/// An acquisition under way. Unless it is settled, what it leaves behind in the store is removed in
-/// the background: its future may be dropped, and a write that failed may have happened.
+/// An acquisition in progress. Unless it is settled, its entry is deleted in the background: the future may
+/// be dropped, and a failed write may have been applied.
 struct Attempt {
     claim: Arc<Claim>,
-    /// Nothing is left behind, or it has an owner.
+    /// The entry is absent or has an owner.
     settled: bool,
 }
 
@@ -68,7 +67,7 @@ impl Drop for Attempt {
         }
         if let Ok(runtime) = Handle::try_current() {
             let claim = Arc::clone(&self.claim);
-            // Should it fail, or a write still be on its way, then the time to live ends the lease.
+            // If this fails, or a write is still in flight, the time to live ends the lease.
             runtime.spawn(async move { claim.withdraw().await });
         }
     }

@@ -1,20 +1,20 @@
-//! How long to wait before the next try.
+//! The delays between attempts.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// The first wait is about this long.
+/// The approximate length of the first delay.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// No wait is longer.
+/// The maximum delay.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Waits that grow from about 10 ms to a second, or to a third of `ttl` should that be shorter: a
-/// lease that expires is then noticed in good time. Each is drawn at random, so that those who wait
-/// for the same lease do not ask at the same moments. It never ends.
+/// Returns an endless sequence of delays that grow from about 10 ms to a second, or to a third of `ttl` if
+/// that is shorter, to detect an expired lease in time. Each is random, to spread the requests of waiting
+/// processes.
 pub(super) fn delays(ttl: Duration) -> impl Iterator<Item = Duration> + Send {
-    // The jitter adds up to as much again to each delay.
+    // The jitter at most doubles each delay.
     let longest = (ttl / 3).min(LONGEST) / 2;
     let builder = ExponentialBuilder::new()
         .with_jitter()
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn two_who_wait_do_not_ask_in_step() {
+    fn delays_of_two_waiting_processes_differ() {
         let draw = || delays(Duration::from_secs(30)).take(10).collect::<Vec<_>>();
         assert_ne!(draw(), draw());
     }

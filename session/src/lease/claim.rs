@@ -1,4 +1,4 @@
-//! What one acquisition does to the two entries of its key.
+//! The operations of one acquisition on the two entries of its key.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::entry::{Counter, Held, Names};
 use crate::id::new_id;
 
-/// How much earlier than the store we count a lease as over. Stores count whole milliseconds, and
-/// some cut their clock's fraction off; our own timers fire up to a millisecond late.
+/// The time by which a lease ends here before it ends in the store. Stores count whole milliseconds, and some
+/// truncate their clock; timers here fire up to a millisecond late.
 const MARGIN: Duration = Duration::from_millis(2);
 
 /// One acquisition, from its first write to its release.
@@ -35,8 +35,8 @@ impl Claim {
         self.ttl
     }
 
-    /// Writes the entry, to live for the time to live from now. Returns its version, and the moment
-    /// until which it is ours, however long the answer took.
+    /// Writes the entry with the time to live. Returns its version, and the time until which this process
+    /// holds it.
     pub(super) async fn write(&self, token: Option<u64>, condition: Condition) -> Result<(Version, Instant)> {
         let value = Json.encode(&Held { holder: self.holder.clone(), token })?;
         let options = WriteOptions::new().expiry(self.ttl).condition(condition);
@@ -48,12 +48,12 @@ impl Claim {
         Ok((version, self.deadline(sent)))
     }
 
-    /// Gives the entry, which is ours at `version`, another time to live. Returns the moment until which
-    /// it is ours.
+    /// Extends the entry, which is ours at `version`, by the time to live. Returns the time until which this
+    /// process holds it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if it is no longer ours.
+    /// [`ErrorKind::Conflict`] if it is not ours any more.
     pub(super) async fn extend(&self, version: &Version) -> Result<Instant> {
         let sent = Instant::now();
         match self.store.touch(&self.names.held, self.ttl).if_at(version.clone()).await {
@@ -62,8 +62,8 @@ impl Claim {
         }
     }
 
-    /// Until when the entry is ours after a request that was `sent` then: counted from before it was
-    /// sent, this is never later than the moment that the store counts to.
+    /// Returns the time until which this process holds the entry after a request sent at `sent`. Counted from
+    /// before the request, it is never later than the store's deadline.
     fn deadline(&self, sent: Instant) -> Instant {
         sent + (self.ttl - MARGIN)
     }
@@ -75,7 +75,7 @@ impl Claim {
             Some(Counter { token })
         };
         let drawn = self.store.update(&self.names.counter, Expiry::Never, next).await?;
-        // An update that keeps a value returns it.
+        // An update that stores a value returns it.
         drawn.map(|counter| counter.token).ok_or_else(|| self.lost())
     }
 
@@ -83,7 +83,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if it is no longer ours.
+    /// [`ErrorKind::Conflict`] if it is not ours any more.
     pub(super) async fn delete(&self, version: &Version) -> Result<()> {
         match self.store.delete(&self.names.held).if_at(version.clone()).await {
             Err(error) if error.kind() == ErrorKind::Conflict => Err(self.lost()),
@@ -91,12 +91,12 @@ impl Claim {
         }
     }
 
-    /// Deletes the entry if a write of ours, whose outcome is not known, has left one.
+    /// Deletes the entry if an earlier write with an unknown outcome has left one.
     pub(super) async fn withdraw(&self) -> Result<()> {
         let Some(record) = self.store.read(&self.names.held).await? else {
             return Ok(());
         };
-        // Only writes of this claim contain its holder. What does not decode was not written by us.
+        // Only writes of this claim contain its holder. A value that does not decode was not written here.
         let ours = Json.decode::<Held>(&record.value).is_ok_and(|held| held.holder == self.holder);
         match record.version.filter(|_| ours) {
             Some(version) => self.delete(&version).await,
@@ -104,10 +104,10 @@ impl Claim {
         }
     }
 
-    /// The error of a holder that no longer has the lease.
+    /// The error for a holder that has lost the lease.
     pub(super) fn lost(&self) -> Error {
         let message = "the lease is lost: it was not renewed within its time to live, or its entry was \
-                       taken away; stop the work that it protects";
+                       deleted or replaced; stop the work that it protects";
         Error::new(ErrorKind::Conflict, message).with_adapter(self.adapter())
     }
 }

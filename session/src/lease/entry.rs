@@ -1,4 +1,4 @@
-//! What is stored: the names of the entries and their values.
+//! The names and the values of the entries.
 
 use larder_core::{Error, ErrorKind, Key, Result};
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,10 @@ pub(super) struct Held {
     pub(super) token: Option<u64>,
 }
 
-/// The value of the entry that tokens are drawn from.
+/// The value of the counter from which tokens are drawn.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Counter {
-    /// The last one that was drawn, whether or not it was handed out.
+    /// The last token that was drawn, handed out or not.
     pub(super) token: u64,
 }
 

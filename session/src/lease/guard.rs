@@ -1,4 +1,4 @@
-//! The lease, as its holder has it.
+//! The lease in its holder's hands.
 
 use std::{fmt, sync::Arc};
 
@@ -7,23 +7,23 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{hold::Hold, renewal::renew_until_ended};
 
-/// A key that nobody else has leased at the same time. Made by [`Leases`](crate::Leases).
+/// An exclusive lease of a key, acquired with [`Leases`](crate::Leases).
 ///
 /// It lasts until it is [released](Lease::release) or dropped. Unless renewal is off, a tokio task
 /// renews it every third of its time to live.
 ///
 /// # When it is lost
 ///
-/// A holder that is held up for longer than the time to live (a machine that stands still, a store
-/// that cannot be reached) loses the lease, and somebody else may be granted it. Work that must not
-/// overlap has two ways to know:
+/// A holder that is delayed for longer than the time to live (a suspended machine, an unreachable store)
+/// loses the lease, and another process can acquire it. Work that must not overlap has two ways to detect
+/// this:
 ///
-/// - **[`lost`](Lease::lost)**: run the work beside it, and stop when it completes. It judges by
-///   this machine's monotonic clock, counted from before the last successful write was sent, so that
-///   its time is over when the store's is, or before. It cannot help a process that does not run,
-///   nor on a system whose monotonic clock stands still while the machine sleeps.
-/// - **[`token`](Lease::token)**: hand it to whatever the work changes, and let that refuse a
-///   token that is smaller than one it has seen. This holds whatever the clocks do.
+/// - **[`lost`](Lease::lost)**: run the work beside it, and stop when it completes. It uses this machine's
+///   monotonic clock, starting before the last successful write was sent, so it completes no later than the
+///   store's deadline. It does not help a process that is not running, nor on a system whose monotonic clock
+///   stops while the machine sleeps.
+/// - **[`token`](Lease::token)**: pass it to the resource that the work changes, and let the resource reject
+///   a token smaller than one it has seen. This does not depend on clocks.
 ///
 /// ```
 /// use larder_core::{Key, Result};
@@ -32,7 +32,7 @@ use super::{hold::Hold, renewal::renew_until_ended};
 /// # async fn pay(order: &Key, token: u64) {}
 /// async fn handle(leases: &Leases, order: &Key) -> Result<()> {
 ///     let Some(lease) = leases.try_lock(order).await? else {
-///         return Ok(()); // Somebody else is at it.
+///         return Ok(()); // Another process handles it.
 ///     };
 ///     pay(order, lease.token()).await;
 ///     lease.release().await
@@ -41,10 +41,10 @@ use super::{hold::Hold, renewal::renew_until_ended};
 ///
 /// # Dropping
 ///
-/// Dropping ends the renewal, and deletes the entry in the background where there is a tokio runtime
-/// (the current one, or else the one that the lease was acquired on). Without one the time to live
-/// ends it. Only this lease's own entry is ever deleted. [`release`](Lease::release) does the same
-/// and says when it is done.
+/// Dropping ends the renewal, and deletes the entry in the background if there is a tokio runtime (the
+/// current one, or the one on which the lease was acquired). Without one, the time to live ends the lease.
+/// Only this lease's own entry is deleted. [`release`](Lease::release) does the same and waits until it is
+/// done.
 ///
 /// `Debug` prints the key's length, never the key.
 #[must_use = "the lease ends when it is dropped"]
@@ -52,14 +52,14 @@ pub struct Lease {
     key: Key,
     hold: Arc<Hold>,
     renewal: Option<JoinHandle<()>>,
-    /// Where to release it, should it be dropped outside of a runtime.
+    /// The runtime that releases it if it is dropped outside of a runtime.
     runtime: Option<Handle>,
-    /// There is nothing left to do on drop.
+    /// Dropping has nothing to do.
     released: bool,
 }
 
 impl Lease {
-    /// The lease of `key`; renewed by a task on `runtime` if `renews`.
+    /// Returns the lease of `key`, renewed by a task on `runtime` if `renews`.
     pub(super) fn new(key: Key, hold: Hold, runtime: Option<Handle>, renews: bool) -> Self {
         let hold = Arc::new(hold);
         let renewal = runtime
@@ -69,37 +69,36 @@ impl Lease {
         Self { key, hold, renewal, runtime, released: false }
     }
 
-    /// The fencing token: at least 1, and greater than the token of every lease of this key that was
-    /// handed out before, released and expired ones included.
+    /// Returns the fencing token: at least 1, and greater than the token of every earlier lease of this key,
+    /// including released and expired ones.
     #[must_use]
     pub fn token(&self) -> u64 {
         self.hold.token()
     }
 
-    /// The key that is leased, without the prefix.
+    /// Returns the leased key, without the prefix.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Whether the lease is still held for certain, as far as is known here. Does not ask the store.
+    /// Returns whether the lease is certainly still held, without a request to the store.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.hold.is_held()
     }
 
-    /// Completes once the lease is lost: a renewal found that its entry is gone or somebody else's,
-    /// or its time to live has passed with no renewal. Never completes while it is held. It may be
-    /// awaited any number of times, and be dropped at any point.
+    /// Completes when the lease is lost: a renewal found that its entry is gone or belongs to another holder,
+    /// or the time to live has passed without a renewal. Never completes while the lease is held. It can be
+    /// awaited any number of times, and dropped at any point.
     ///
-    /// With renewal off, and for as long as nobody calls [`renew`](Lease::renew), that is the time to
-    /// live.
+    /// With renewal off and without calls of [`renew`](Lease::renew), it completes after the time to live.
     ///
     /// ```
     /// use larder_session::Lease;
     ///
     /// # async fn work() {}
-    /// /// Says whether the work was done.
+    /// /// Returns whether the work was done.
     /// async fn guarded(lease: &Lease) -> bool {
     ///     tokio::select! {
     ///         () = work() => true,
@@ -111,35 +110,33 @@ impl Lease {
         self.hold.lost().await;
     }
 
-    /// Renews the lease now: it then lasts its whole time to live again. Only needed with renewal
-    /// off, or to know for certain that it is still held.
+    /// Renews the lease now, for its full time to live. Only needed with renewal off, or to verify that the
+    /// lease is still held.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if it has been lost, for good.
-    /// Otherwise as [`Store::touch_with`](larder_core::Store::touch_with); after an error that is
-    /// retryable it is held until the time to live from the last success has passed, and can be
-    /// renewed until then. So it can after a call that was dropped.
+    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if it has been lost, which is final.
+    /// Otherwise those of [`Store::touch_with`](larder_core::Store::touch_with). After a retryable error, or
+    /// a call that was dropped, the lease is held until the time to live since the last success has passed,
+    /// and can be renewed until then.
     pub async fn renew(&self) -> Result<()> {
         self.hold.renew().await
     }
 
-    /// Ends the renewal and gives the key free, and returns once both have happened. A renewal that
-    /// is under way is waited for.
+    /// Ends the renewal and releases the key. Waits for a renewal in progress.
     ///
-    /// A future that is dropped before it is ready releases in the background, as dropping the lease
-    /// does.
+    /// If the future is dropped early, the lease is released in the background, as if it were dropped.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if the lease had been lost before:
-    /// what was done under it may have overlapped with somebody else's work. Otherwise as
-    /// [`Store::delete_with`](larder_core::Store::delete_with): the time to live then ends it.
+    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if the lease was already lost: the work
+    /// may have overlapped with another holder's. Otherwise those of
+    /// [`Store::delete_with`](larder_core::Store::delete_with); the time to live then ends the lease.
     pub async fn release(mut self) -> Result<()> {
         let released = self.hold.release().await;
         self.released = true;
-        // It has been told to end, and writes nothing any more. On another runtime it may not be
-        // driven, and would keep us waiting for ever.
+        // It was told to end and writes nothing more. On another runtime it may never be polled, so waiting
+        // for it could take forever.
         let runtime = self.runtime.as_ref().map(Handle::id);
         if let Some(renewal) = self.renewal.take()
             && Handle::try_current().is_ok_and(|here| Some(here.id()) == runtime)
@@ -152,7 +149,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // At once, not in the task below, so that no renewal begins after this.
+        // Here, not in the task below, so that no renewal starts after this.
         self.hold.end();
         if self.released {
             return;

@@ -1,4 +1,4 @@
-//! A lease while it is held: how long, and its end.
+//! The state of a held lease: its deadline and its end.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use tokio::{
 
 use super::claim::Claim;
 
-/// What the holder and its renewal share.
+/// The state that the holder and the renewal task share.
 pub(super) struct Hold {
     claim: Arc<Claim>,
     token: u64,
-    /// Of the last write of the entry. A renewal keeps it.
+    /// The version of the last write of the entry. A renewal keeps it.
     version: Version,
-    /// Until when the lease is ours for certain; `None` once it is over, which is for good.
+    /// The time until which the lease is certainly held; `None` after its end, which is final.
     until: watch::Sender<Option<Instant>>,
 }
 
 impl Hold {
-    /// A lease that has just been acquired, with the second write of its entry.
+    /// Returns a lease that was just acquired, with the second write of its entry.
     pub(super) fn new(claim: Arc<Claim>, token: u64, version: Version, deadline: Instant) -> Self {
         Self { claim, token, version, until: watch::Sender::new(Some(deadline)) }
     }
@@ -34,23 +34,23 @@ impl Hold {
         self.token
     }
 
-    /// Whether the lease is still ours for certain.
+    /// Returns whether the lease is certainly still held.
     pub(super) fn is_held(&self) -> bool {
         is_ahead(*self.until.borrow())
     }
 
-    /// Ends the lease here: no renewal begins any more.
+    /// Ends the lease in this process: no renewal starts after this.
     pub(super) fn end(&self) {
         self.until.send_replace(None);
     }
 
-    /// Completes once [`end`](Hold::end) has been called.
+    /// Completes after a call of [`end`](Hold::end).
     pub(super) async fn ended(&self) {
-        // It fails only without a sender, which this is.
+        // It fails only without a sender, and `self` is one.
         let _ = self.until.subscribe().wait_for(Option::is_none).await;
     }
 
-    /// Completes once the lease is no longer ours for certain.
+    /// Completes when the lease is not certainly held any more.
     pub(super) async fn lost(&self) {
         let mut until = self.until.subscribe();
         loop {
@@ -58,15 +58,15 @@ impl Hold {
             let Some(deadline) = seen.filter(|_| is_ahead(seen)) else {
                 return;
             };
-            // Either the deadline has come or there is another one: look again.
+            // The deadline has passed, or there is a new one: check again.
             let _ = timeout_at(deadline, until.changed()).await;
         }
     }
 
-    /// Gives the lease another time to live.
+    /// Extends the lease by the time to live.
     pub(super) async fn renew(&self) -> Result<()> {
-        // A local deadline that has passed is final, even if the entry should still be there: `lost`
-        // has completed, and the work has been stopped.
+        // A local deadline that has passed is final, even if the entry still exists: `lost` has completed,
+        // and the work has stopped.
         if !self.is_held() {
             return Err(self.claim.lost());
         }
@@ -80,7 +80,7 @@ impl Hold {
         let in_time = self.until.send_if_modified(|until| {
             let in_time = is_ahead(*until);
             if in_time {
-                // Of two renewals at the same time the later one counts, as it does for the store.
+                // Of two concurrent renewals the later one counts, as in the store.
                 *until = (*until).max(Some(deadline));
             }
             in_time
@@ -88,17 +88,17 @@ impl Hold {
         if in_time {
             return Ok(());
         }
-        // If the answer came after the deadline, the holder has given up the lease, and the entry must
-        // not keep others waiting for another time to live. A release deletes it by itself.
+        // If the response arrived after the deadline, the holder has stopped, and the entry must not block
+        // other processes for another time to live. A release deletes it anyway.
         if self.until.send_replace(None).is_some()
             && let Err(error) = self.claim.delete(&self.version).await
         {
-            tracing::debug!(adapter = self.claim.adapter(), %error, "could not remove a lease that is lost");
+            tracing::debug!(adapter = self.claim.adapter(), %error, "could not delete the entry of a lost lease");
         }
         Err(self.claim.lost())
     }
 
-    /// Ends the lease and gives the key free.
+    /// Ends the lease and releases the key.
     pub(super) async fn release(&self) -> Result<()> {
         self.end();
         self.claim.delete(&self.version).await

@@ -1,4 +1,4 @@
-//! Where leases come from.
+//! The factory of leases.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,11 +16,10 @@ use super::{
     guard::Lease,
 };
 
-/// Hands out leases of keys: at any time at most one per key, whoever asks.
+/// Hands out leases of keys: at most one per key at any time, over all processes.
 ///
-/// It works on every storage with compare-and-swap and expiry, in as many processes as share the
-/// store. All who ask for the same keys use the same prefix; the time to live may differ. Cloning is
-/// cheap.
+/// Works on every storage with compare-and-swap and expiry, in all processes that share the store. They must
+/// use the same prefix for the same keys; the times to live can differ. Clones are cheap.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,31 +28,30 @@ use super::{
 /// async fn settle(store: &Store) -> Result<()> {
 ///     let leases = Leases::new(store).with_ttl(Duration::from_secs(10));
 ///     let lease = leases.lock(&Key::new("invoice:2024-17")?).await?;
-///     // Nobody else is here with the same key.
+///     // No other process holds a lease of this key.
 ///     lease.release().await
 /// }
 /// ```
 ///
 /// # Guarantees
 ///
-/// - **One at a time.** The store's clock decides when a lease ends; its holder is told before, see
+/// - **Mutual exclusion.** The store's clock decides when a lease ends; for its holder it ends earlier, see
 ///   [`Lease`].
-/// - **Tokens grow.** Each [`Lease::token`] is greater than all that were handed out for the key
-///   before, also across releases, expiry and restarts.
-/// - **No queue.** Who waits in [`lock`](Leases::lock) asks again and again, with growing and
-///   random pauses. There is no order among them.
-/// - **Cancellation.** Every future may be dropped at any point. What an acquisition has then
-///   written is removed in the background where there is a tokio runtime; at the latest it is gone
-///   after the time to live. A failed acquisition does the same.
+/// - **Growing tokens.** Each [`Lease::token`] is greater than all earlier tokens of the key, also across
+///   releases, expiry and restarts.
+/// - **No queue.** [`lock`](Leases::lock) polls with growing random delays. Waiting processes have no order.
+/// - **Cancellation.** Every future can be dropped at any point. The entry of an unfinished or failed
+///   acquisition is deleted in the background if there is a tokio runtime, and otherwise expires after the
+///   time to live.
 ///
-/// # What it rests on
+/// # Requirements
 ///
-/// The two entries that a key has (`<prefix>held:<key>` and `<prefix>token:<key>`) are as safe as
-/// the store. One that forgets acknowledged writes (a Redis replica that takes over, a cache that
-/// evicts) can hand out a lease twice; one that forgets the counter, or whose counters are cleared,
-/// begins again with token 1. The counters stay for ever, one for each key that was ever leased.
+/// The two entries of a key (`<prefix>held:<key>` and `<prefix>token:<key>`) are as durable as the store. A
+/// store that loses acknowledged writes (a Redis failover, a cache with eviction) can hand out a lease twice.
+/// If the counter is lost or cleared, tokens start again at 1. The counters are permanent, one for each key
+/// that was ever leased.
 ///
-/// Acquiring takes four round trips, renewing and releasing take one each.
+/// Acquiring takes four round trips, renewing and releasing one each.
 #[derive(Clone, Debug)]
 pub struct Leases {
     store: Store,
@@ -64,17 +62,17 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// The time to live unless another one is set: 30 seconds.
+    /// The default time to live: 30 seconds.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
     /// The shortest time to live: 10 milliseconds.
     pub const MIN_TTL: Duration = Duration::from_millis(10);
 
-    /// The prefix of the entries unless another one is set.
+    /// The default prefix of the entries.
     pub const DEFAULT_PREFIX: &str = "lease:";
 
-    /// Leases that are kept in `storage`: for 30 seconds, renewed, with the prefix `lease:`, and
-    /// waited for without a limit.
+    /// Returns leases in `storage`, with a time to live of 30 seconds, renewal, the prefix `lease:`, and no
+    /// limit for waiting.
     #[must_use]
     pub fn new(storage: impl Into<Store>) -> Self {
         Self {
@@ -86,59 +84,59 @@ impl Leases {
         }
     }
 
-    /// How long a lease lasts after it was acquired or last renewed: from 10 milliseconds to
-    /// [`Expiry::MAX`]. This is how long others wait should its holder die, and how long the store
-    /// may be out of reach before a holder loses it. Many times the store's usual answer is sensible.
+    /// Sets the time to live of a lease after it was acquired or last renewed: from 10 milliseconds to
+    /// [`Expiry::MAX`]. Other processes wait this long if the holder dies, and the holder loses the lease if
+    /// the store is unreachable for this long. Choose many times the store's usual response time.
     ///
-    /// A value that is out of range is refused when a lease is asked for.
+    /// A value out of range is an error when a lease is acquired.
     #[must_use]
     pub const fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Whether a tokio task renews each lease, every third of its time to live; it does unless this
-    /// says otherwise. Without, a lease ends with its time to live unless [`Lease::renew`] is called.
+    /// Sets whether a tokio task renews each lease, every third of its time to live. Default: on. Without
+    /// renewal, a lease ends after its time to live unless [`Lease::renew`] is called.
     #[must_use]
     pub const fn with_renewal(mut self, renews: bool) -> Self {
         self.renews = renews;
         self
     }
 
-    /// What the keys of the entries begin with; `lease:` unless this says otherwise. No other entry
-    /// of the store may begin with it, and of two prefixes in one store neither with the other.
+    /// Sets the prefix of the entries' keys. Default: `lease:`. No other key of the store may start with it,
+    /// and of two prefixes in one store, neither may start with the other.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = prefix.as_ref().into();
         self
     }
 
-    /// How long [`lock`](Leases::lock) waits for somebody else's lease to end; for ever unless this
-    /// says otherwise. With zero it tries once.
+    /// Sets how long [`lock`](Leases::lock) waits for another holder's lease to end. Default: no limit. With
+    /// zero it tries once.
     #[must_use]
     pub const fn with_wait_limit(mut self, limit: Duration) -> Self {
         self.wait_limit = Some(limit);
         self
     }
 
-    /// Leases `key`, unless somebody else has it: then this is `None`, at once. (So it is, with a
-    /// warning, if the store is so slow that the lease expired before it was complete.)
+    /// Acquires the lease of `key`. Returns `None` immediately if another holder has it. (Also returns
+    /// `None`, with a warning, if the store is so slow that the lease expired before it was complete.)
     ///
     /// # Errors
     ///
     /// - [`ErrorKind::Unsupported`] if the storage has no compare-and-swap or no expiry.
-    /// - [`ErrorKind::InvalidConfig`] if the time to live is out of range, or the lease is to be
-    ///   renewed and there is no tokio runtime here.
-    /// - [`ErrorKind::InvalidKey`] if the key is too long with the prefix, or the store refuses it.
-    /// - [`ErrorKind::Codec`] if the counter's entry is not one.
-    /// - Otherwise as [`Store::read_with`] and [`Store::write_with`].
+    /// - [`ErrorKind::InvalidConfig`] if the time to live is out of range, or if renewal is on and there is
+    ///   no tokio runtime.
+    /// - [`ErrorKind::InvalidKey`] if the key is too long with the prefix, or the store rejects it.
+    /// - [`ErrorKind::Codec`] if the counter's entry is not valid.
+    /// - Otherwise those of [`Store::read_with`] and [`Store::write_with`].
     pub async fn try_lock(&self, key: &Key) -> Result<Option<Lease>> {
         self.check_storage()?;
         self.check_ttl()?;
         let runtime = Handle::try_current().ok();
         if self.renews && runtime.is_none() {
-            let message = "a lease is renewed by a tokio task and there is no tokio runtime here: ask \
-                           for it within one, or turn renewal off";
+            let message = "a tokio task renews the lease, and there is no tokio runtime: acquire it within one, \
+                           or turn renewal off";
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         let names = Names::new(&self.prefix, key)?;
@@ -146,28 +144,28 @@ impl Leases {
         Ok(hold.map(|hold| Lease::new(key.clone(), hold, runtime, self.renews)))
     }
 
-    /// Leases `key`, and waits as long as somebody else has it. Needs a tokio runtime with timers.
+    /// Acquires the lease of `key`, and waits while another holder has it. Needs a tokio runtime with timers.
     ///
-    /// It asks the store again after pauses that grow from about 10 milliseconds to a second, or to
-    /// a third of the time to live should that be shorter.
+    /// It tries again after delays that grow from about 10 milliseconds to a second, or to a third of the
+    /// time to live if that is shorter.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] once the [limit](Leases::with_wait_limit) has passed and somebody else
-    /// still has it; a call to the store that is under way then is waited for. Otherwise as
+    /// [`ErrorKind::Timeout`] if another holder still has the lease after the
+    /// [limit](Leases::with_wait_limit); a request in progress is completed first. Otherwise those of
     /// [`try_lock`](Leases::try_lock), at the first error.
     pub async fn lock(&self, key: &Key) -> Result<Lease> {
-        // A limit too far away to be a moment is none.
+        // A limit beyond the range of `Instant` counts as no limit.
         let limit = self.wait_limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut delays = delays(self.ttl);
         loop {
-            // Before the try: the last one begins once the limit has come.
+            // Before the attempt: the last attempt starts after the limit has passed.
             let over = limit.is_some_and(|limit| Instant::now() >= limit);
             if let Some(lease) = self.try_lock(key).await? {
                 return Ok(lease);
             }
             if over {
-                let message = "somebody else held the lease for as long as `lock` waits; try again \
+                let message = "another holder kept the lease for as long as `lock` waits; try again \
                                later, or raise the limit";
                 return Err(Error::new(ErrorKind::Timeout, message).with_adapter(self.store.info().name));
             }
@@ -176,23 +174,23 @@ impl Leases {
         }
     }
 
-    /// Checks the `token` of a lease of `key`: refuses it once a newer one has been handed out.
+    /// Checks the `token` of a lease of `key`, and rejects it if a newer one has been handed out.
     ///
-    /// For work that reaches its resource by another way than the lease, such as a job queue. It is
-    /// a read: a newer token may be handed out right after it. A resource that can compare tokens
-    /// itself, in the same write, is safer.
+    /// For work that reaches its resource without the lease, through a job queue for example. This is a read:
+    /// a newer token can be handed out right after it. A resource that compares tokens itself, in the same
+    /// write, is safer.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Conflict`] if a newer token has been handed out, or this one never was. Once
-    ///   its lease has ended, a token may be refused as soon as somebody else tries to acquire it.
+    /// - [`ErrorKind::Conflict`] if a newer token has been handed out, or this one never was. After its lease
+    ///   has ended, a token can be rejected as soon as another process tries to acquire the lease.
     /// - [`ErrorKind::Unsupported`], [`ErrorKind::InvalidKey`] and [`ErrorKind::Codec`] as
-    ///   [`try_lock`](Leases::try_lock); otherwise as [`Store::read_with`].
+    ///   for [`try_lock`](Leases::try_lock); otherwise those of [`Store::read_with`].
     pub async fn check(&self, key: &Key, token: u64) -> Result<()> {
         self.check_storage()?;
         let names = Names::new(&self.prefix, key)?;
-        // The holder's own token comes first: the counter may be ahead of it, by one that somebody
-        // drew too late and never got. Where nobody holds the lease the counter is all there is.
+        // The holder's own token comes first: the counter can be ahead of it, by a token that was drawn too
+        // late and never handed out. Without a holder, only the counter is left.
         let newest = match self.store.read_as::<Held>(&names.held).await?.and_then(|held| held.token) {
             Some(token) => Some(token),
             None => self.store.read_as::<Counter>(&names.counter).await?.map(|counter| counter.token),
@@ -200,7 +198,7 @@ impl Leases {
         if newest == Some(token) {
             return Ok(());
         }
-        let message = "this fencing token is no longer the newest of its key: somebody else has been \
+        let message = "this fencing token is not the newest of its key: another holder has been \
                        granted the lease since; stop the work that it protects";
         Err(Error::new(ErrorKind::Conflict, message).with_adapter(self.store.info().name))
     }

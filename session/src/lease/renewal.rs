@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use super::{backoff::delays, hold::Hold};
 
-/// Renews every third of the time to live, until the lease is released, dropped or lost. What may
-/// work later is tried again until then.
+/// Renews every third of the time to live, until the lease is released, dropped or lost. Retries retryable
+/// errors until then.
 pub(super) async fn renew_until_ended(hold: Arc<Hold>) {
     let adapter = hold.claim().adapter();
     let ttl = hold.claim().ttl();
@@ -26,8 +26,8 @@ pub(super) async fn renew_until_ended(hold: Arc<Hold>) {
                 warn(adapter, &error, pause);
             }
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                // Or released at this very moment, which is nothing to report; who holds it knows.
-                tracing::debug!(adapter, %error, "a lease is no longer renewed");
+                // Or it was released at this moment, which the holder knows.
+                tracing::debug!(adapter, %error, "the renewal of a lease has ended");
                 return;
             }
             Err(error) => {

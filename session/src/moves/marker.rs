@@ -1,8 +1,8 @@
 //! Markers: the entries at the keys between which a session moves.
 //!
-//! A marker is JSON, whatever the codec, so that every layout of every store can hold it. It is an
-//! object whose only member has a name that is Larder's. [`is_marker`] tells markers from sessions, for
-//! reading and for writing: no session is stored as bytes that it takes for a marker.
+//! A marker is JSON with every codec, so that every layout of every store can hold it. It is an object with a
+//! single member, whose name is reserved for Larder. [`is_marker`] distinguishes markers from sessions, for
+//! reading and for writing: a session is never stored as bytes that look like a marker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Store, clock::unix_millis};
@@ -19,37 +19,36 @@ struct Wrapped<M> {
     marker: M,
 }
 
-/// A step of a move. Each holds something that was drawn for it alone, so that no two are alike: a store
-/// whose versions are the content tells them apart too.
+/// A step of a move. Each marker contains a unique id, so that a store that uses the value as the version
+/// distinguishes them too.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Marker {
-    /// The session is now at `to`. A finished move leaves this behind.
+    /// The session is now at `to`. Remains after the move.
     #[serde(rename = "moved")]
     Redirect { to: String, id: String },
-    /// At the new key: a session is on its way here and still at `from`. `own` is the session that was
-    /// here before, to be merged with it, or to stay if there is none to come.
+    /// At the new key: a session is about to move here and still at `from`. `own` is the session that was
+    /// here before, to be merged with it, or to stay if `from` has no session.
     #[serde(rename = "expecting")]
     Incoming { from: String, id: String, own: Option<Payload> },
-    /// The session is under way with this content (`None`: there is none). At the old key, `from`: it
-    /// has left, and may or may not have arrived. At the new key, `to`: it has arrived, and the one at
-    /// the old key may or may not be gone. `id` is that of the *incoming*, `trip` that of this
-    /// departure.
+    /// The session is moving, with this content (`None`: without a session). At the old key, `from`: it has
+    /// departed, and may have arrived. At the new key, `to`: it has arrived, and the marker at the old key
+    /// may be gone. `id` is that of the *incoming*, `trip` that of this departure.
     #[serde(rename = "in_transit")]
     Moving { from: String, to: String, id: String, trip: String, data: Option<Payload> },
 }
 
 impl Marker {
-    /// The marker that `value` is, if it is one.
+    /// Parses a marker. Returns `None` if `value` is not one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Corrupt`] if it is one but damaged, or of a newer kind.
+    /// [`ErrorKind::Corrupt`] for a damaged marker, or one of a newer kind.
     pub(crate) fn parse(value: &[u8]) -> Result<Option<Self>> {
         if !is_marker(value) {
             return Ok(None);
         }
         let wrapped = serde_json::from_slice::<Wrapped<Self>>(value).map_err(|_| {
-            Error::new(ErrorKind::Corrupt, "the marker of a moved session is damaged, or of a newer version")
+            Error::new(ErrorKind::Corrupt, "the marker of a moved session is damaged, or has a newer version")
         })?;
         Ok(Some(wrapped.marker))
     }
@@ -61,19 +60,18 @@ impl Marker {
     }
 }
 
-/// The key that a marker names.
+/// Parses a key in a marker.
 pub(crate) fn marked_key(text: &str) -> Result<Key> {
     Key::new(text).map_err(|_| {
         Error::new(ErrorKind::Corrupt, "the marker of a moved session does not name a valid key")
     })
 }
 
-/// Whether `value` is a marker: a JSON object in which no member has another name. Stores may spell
-/// JSON in their own way, put members into another order and keep only one of several of one name;
-/// none of that changes the answer.
+/// Whether `value` is a marker: a JSON object in which all members have the reserved name. Stores can
+/// reformat JSON, reorder members and drop duplicates; the result is the same.
 pub(crate) fn is_marker(value: &[u8]) -> bool {
     let contains = |part: &[u8]| memchr::memmem::find(value, part).is_some();
-    // The name may be spelled with escapes.
+    // The name can be written with escapes.
     if value.trim_ascii_start().first() != Some(&b'{')
         || is_plain(value)
         || !(contains(NAME.as_bytes()) || contains(b"\\u00"))
@@ -87,23 +85,23 @@ pub(crate) fn is_marker(value: &[u8]) -> bool {
     }) && found
 }
 
-/// A session within a marker. Markers of an unfinished move do not expire, because their absence would
-/// mean something. Another entry, the timer, lives as long as the session, by the store's clock.
+/// A session in a marker. The markers of an unfinished move do not expire, because their absence has a
+/// meaning. Another entry, the timer, expires with the session, by the store's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Payload {
     /// Base64.
     data: String,
-    /// The key of the timer; `None` if the session does not end.
+    /// The key of the timer; `None` if the session does not expire.
     timer: Option<String>,
-    /// When the session ends by the clock of the process that moves it, in Unix milliseconds. Counts only
-    /// where there is no timer: the session may have been copied without it.
+    /// The time at which the session expires, by the clock of the moving process, in Unix milliseconds.
+    /// Counts only without a timer: the session may have been copied without it.
     until: Option<i64>,
 }
 
 impl Payload {
-    /// Keeps a session that has `left` to live, and starts its timer.
+    /// Wraps a session with the TTL `left`, and starts its timer.
     pub(crate) async fn new(store: &Store, value: &[u8], left: Expiry) -> Result<Self> {
-        // Read before the timer starts. With equal clocks it has passed once the timer is gone.
+        // Before the timer starts: with equal clocks, it has passed when the timer is gone.
         let until = left.deadline(unix_millis());
         let timer = match left {
             Expiry::Never => None,
@@ -123,8 +121,8 @@ impl Payload {
             .map_err(|_| Error::new(ErrorKind::Corrupt, "the session in the marker of a move is damaged"))
     }
 
-    /// The time that it has left; `None` once it has expired. The timer decides. Without it, a session
-    /// that should have ended may live for as long as the clocks differ: better than to lose one.
+    /// Returns its TTL, or `None` if it has expired. The timer decides. Without a timer, a session can live
+    /// longer by the difference of the clocks, which is better than losing it.
     pub(crate) async fn left(&self, store: &Store) -> Result<Option<Expiry>> {
         if !store.info().expiry {
             return Ok(Some(Expiry::Never));
@@ -150,7 +148,7 @@ mod tests {
         let marker = Marker::Moving { from, to, id: new_id(), trip: new_id(), data };
         let bytes = marker.encode().unwrap();
         assert_eq!(Marker::parse(&bytes).unwrap(), Some(marker));
-        // As jsonb and as a person may spell it.
+        // As jsonb formats it, and with spaces.
         let spelled = br#" { "__larder" : {"moved": {"id": "1", "to": "b"}}}"#;
         assert!(matches!(Marker::parse(spelled).unwrap(), Some(Marker::Redirect { .. })));
         for session in [

@@ -1,4 +1,4 @@
-//! Finds a session wherever it has moved, and finishes moves that were begun.
+//! Finds sessions that have moved, and completes unfinished moves.
 
 use std::{fmt, sync::Arc};
 
@@ -10,15 +10,14 @@ use larder_core::{
 use super::marker::{Marker, Payload, marked_key};
 use crate::id::new_id;
 
-/// More redirects in a row than this are a circle.
+/// The maximum number of consecutive redirects; more are a circle.
 const MAX_HOPS: usize = 64;
-/// More moves than this that wait for each other are a circle, or as good as one.
+/// The maximum number of moves that wait for each other; more count as a circle.
 const MAX_WAITING: usize = 8;
-/// More lost races in a row than this, while moving one session, are no longer bad luck.
-const MAX_TURNS: usize = 256;
+/// The maximum number of attempts for one session.
+const MAX_ATTEMPTS: usize = 256;
 
-/// Makes one session of two that meet at a key: the one that moves, and the one that is there. Both and
-/// the result as they are stored, with how long they live.
+/// Merges two stored sessions: the one that moves, and the one at the new key. Each has its expiry.
 pub(crate) type Merge = Arc<dyn Fn(Key, Lasting, Lasting) -> Merging + Send + Sync>;
 pub(crate) type Lasting = (Bytes, Expiry);
 pub(crate) type Merging = futures_util::future::BoxFuture<'static, Result<Option<Lasting>>>;
@@ -26,18 +25,18 @@ pub(crate) type Merging = futures_util::future::BoxFuture<'static, Result<Option
 /// Resolves keys to sessions.
 pub(crate) struct Resolver {
     pub(crate) store: Store,
-    /// How long the redirects live that moves leave behind.
+    /// The expiry of redirects.
     pub(crate) redirects: Expiry,
     pub(crate) merge: Option<Merge>,
 }
 
-/// Where a session is, and what is stored there: never a marker.
+/// The current key of a session, and its entry, which is never a marker.
 pub(crate) struct Found {
     pub(crate) key: Key,
     pub(crate) record: Option<Record>,
 }
 
-/// What is stored under a key.
+/// The state of a key.
 enum KeyState {
     Absent,
     Session(Record),
@@ -71,19 +70,19 @@ struct Moving {
 }
 
 impl Resolver {
-    /// Follows the redirects from `key`, and goes on with moves that stand in the way.
+    /// Follows the redirects from `key`, and completes unfinished moves on the way.
     pub(crate) async fn find(&self, key: &Key) -> Result<Found> {
         self.find_with(key, &ReadOptions::new()).await
     }
 
-    /// As [`find`](Self::find), reading with these options. They must not touch: what is read on the way
-    /// may be a marker.
+    /// Like [`find`](Self::find), with these options. They must not touch, because an entry on the way can be
+    /// a marker.
     pub(crate) async fn find_with(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
         let mut at = key.clone();
-        // The keys that we have passed, and what was expected there.
+        // The keys on the way, with their *incoming* markers.
         let mut path: Vec<(Key, Option<Incoming>)> = Vec::new();
         let mut circles = 0;
-        for _ in 0..MAX_TURNS {
+        for _ in 0..MAX_ATTEMPTS {
             let (to, incoming) = match self.look_with(&at, options).await? {
                 KeyState::Absent => return Ok(Found { key: at, record: None }),
                 KeyState::Session(record) => return Ok(Found { key: at, record: Some(record) }),
@@ -112,7 +111,7 @@ impl Resolver {
                 at = to;
                 continue;
             };
-            // Everybody calls off the same one, so that the others stay.
+            // All processes cancel the same one, so that the others stay.
             let expected = path.drain(start..).filter_map(|(_, incoming)| incoming);
             if let Some(incoming) = expected.min_by(|one, other| one.new.cmp(&other.new)) {
                 self.break_circle(&incoming).await?;
@@ -122,16 +121,16 @@ impl Resolver {
                     return Err(circle());
                 }
             }
-            // What we have passed may have changed meanwhile.
+            // The keys on the way may have changed in the meantime.
             path.clear();
             at = key.clone();
         }
         Err(moves_too_often())
     }
 
-    /// Gives the session at `key` more time, if it is still there at the version that was read; returns
-    /// whether it is. If it is not, it was written, which has extended it, or it has moved: then what is
-    /// at `key` now is a marker, whose expiry must stay.
+    /// Extends the session at `key`, if it still has the version that was read. Returns whether it does. If
+    /// not, it was written, which has extended it, or it has moved: then `key` has a marker, whose expiry
+    /// must stay.
     pub(crate) async fn touch(&self, key: &Key, at: Option<Version>, expiry: Expiry) -> Result<bool> {
         // Without versions there are no moves.
         let options = TouchOptions::new().condition(at.map_or(Condition::Any, Condition::At));
@@ -145,7 +144,7 @@ impl Resolver {
         self.look_with(key, &ReadOptions::new()).await
     }
 
-    /// With the time that the entry has left, if entries can expire.
+    /// Like `look`, with the TTL of the entry, if entries can expire.
     async fn look_with_ttl(&self, key: &Key) -> Result<KeyState> {
         let mut options = ReadOptions::new();
         options.ttl = self.store.info().expiry;
@@ -153,7 +152,7 @@ impl Resolver {
     }
 
     async fn look_with(&self, key: &Key, options: &ReadOptions) -> Result<KeyState> {
-        // The key names the place of the damage.
+        // Name the damaged entry.
         let named = |error: Error| {
             if error.kind() == ErrorKind::Corrupt { self.store.name_entry(error, key) } else { error }
         };
@@ -180,19 +179,19 @@ impl Resolver {
         })
     }
 
-    /// Moves the session at `old` to `new`. Done already, it does nothing.
+    /// Moves the session at `old` to `new`. Does nothing if it has already moved.
     pub(crate) async fn move_session(&self, old: &Key, new: &Key) -> Result<()> {
         let info = self.store.info();
         if !info.conditions() {
             return Err(Error::unsupported().with_adapter(info.name).with_operation(Operation::Write));
         }
         let (mut old, mut new) = (old.clone(), new.clone());
-        for _ in 0..MAX_TURNS {
+        for _ in 0..MAX_ATTEMPTS {
             if old == new {
                 return Ok(());
             }
             match (self.look(&old).await?, self.look_with_ttl(&new).await?) {
-                // Moves that have begun come first, ours among them.
+                // Complete unfinished moves first, including this one.
                 (KeyState::Departed(moving), _) | (_, KeyState::Departed(moving)) => {
                     self.finish_move(&moving).await?;
                 }
@@ -204,11 +203,11 @@ impl Resolver {
                     self.advance(&others).await?;
                 }
 
-                // It has moved before: go on from where it went. If that was here, this is the end.
+                // It has moved before: continue at its new key, which ends the loop if that is `new`.
                 (KeyState::Redirect { to, .. }, _) => old = to,
 
-                // Step 1. A redirect at the new key that leads to this very session, from an earlier move
-                // the other way, is as good as nothing. Where it leads to another, that is the new key.
+                // Step 1. A redirect at the new key to this session, from an earlier move in the other
+                // direction, counts as absent. If it leads to another session, move there.
                 (_, KeyState::Absent) => self.write_incoming(&new, &old, None, Condition::Absent).await?,
                 (_, KeyState::Redirect { to, at }) => match self.resolves_to(&to, &old).await? {
                     Some(true) => self.write_incoming(&new, &old, None, at_version(at)?).await?,
@@ -227,8 +226,7 @@ impl Resolver {
         Err(moves_too_often())
     }
 
-    /// Whether the redirects from `key` lead to `target`, and will not cease to. `None` if that is
-    /// about to change.
+    /// Whether the redirects from `key` lead to `target`. `None` if that is about to change.
     async fn resolves_to(&self, key: &Key, target: &Key) -> Result<Option<bool>> {
         let mut key = key.clone();
         for _ in 0..MAX_HOPS {
@@ -237,7 +235,7 @@ impl Resolver {
             }
             key = match self.look(&key).await? {
                 KeyState::Absent | KeyState::Session(_) => return Ok(Some(false)),
-                // It may be called off.
+                // It can be cancelled.
                 KeyState::Incoming(incoming) if incoming.own.is_some() => return Ok(Some(false)),
                 KeyState::Redirect { to, .. } => to,
                 KeyState::Incoming(incoming) => incoming.from,
@@ -254,7 +252,7 @@ impl Resolver {
         Ok(Some(false))
     }
 
-    /// Step 1, from whatever the condition says.
+    /// Step 1, on this condition.
     async fn write_incoming(
         &self,
         new: &Key,
@@ -266,7 +264,7 @@ impl Resolver {
         self.write_marker(new, &incoming, Expiry::Never, condition).await
     }
 
-    /// Step 2, unless the old key is no longer where the session is.
+    /// Step 2, unless the session is not at the old key any more.
     async fn advance(&self, incoming: &Incoming) -> Result<()> {
         self.advance_waiting(incoming, 0).await
     }
@@ -276,9 +274,9 @@ impl Resolver {
             KeyState::Departed(moving) => self.finish_move(&moving).await,
             KeyState::Arrived(moving) => self.finish_arrival(&moving).await,
             KeyState::Absent => self.depart(incoming, None, Condition::Absent).await,
-            // They have met only after the move began.
+            // The second session was created after the start of the move.
             KeyState::Session(_) if incoming.own.is_some() && self.merge.is_none() => {
-                self.call_off(incoming).await
+                self.cancel(incoming).await
             }
             KeyState::Session(session) => {
                 let (data, condition) = self.payload(session).await?;
@@ -286,27 +284,27 @@ impl Resolver {
             }
             KeyState::Redirect { to, .. } if to == incoming.new => self.break_circle(incoming).await,
             KeyState::Incoming(other) if other.from == incoming.new => {
-                // As in `find`, of two the same one for everybody. One with a session of its own can be
-                // called off in any case.
+                // As in `find`, all processes choose the same one. One with its own session can always be
+                // cancelled.
                 let both = [&other, incoming];
                 let one = both.into_iter().min_by_key(|one| (one.own.is_none(), &one.new));
                 self.break_circle(one.unwrap_or(incoming)).await
             }
-            // It may be called off, so it leads nowhere yet.
+            // It can be cancelled, so it does not count as a redirect yet.
             KeyState::Incoming(other) if other.own.is_some() => {
                 if waiting < MAX_WAITING {
                     Box::pin(self.advance_waiting(&other, waiting + 1)).await
                 } else {
-                    self.call_off(&other).await
+                    self.cancel(&other).await
                 }
             }
-            // It has moved on from there before it could leave for here.
+            // It has moved elsewhere before this move.
             KeyState::Incoming(Incoming { from: to, .. }) | KeyState::Redirect { to, .. } => {
                 let condition = at_version(incoming.at.clone())?;
                 self.write_incoming(&incoming.new, &to, incoming.own.clone(), condition).await
             }
         };
-        self.or_call_off(incoming, advanced).await
+        self.or_cancel(incoming, advanced).await
     }
 
     async fn depart(&self, incoming: &Incoming, data: Option<Payload>, condition: Condition) -> Result<()> {
@@ -320,17 +318,17 @@ impl Resolver {
         self.write_marker(&incoming.from, &moving, Expiry::Never, condition).await
     }
 
-    /// Step 3 or 4, of a session that has departed.
+    /// Step 3 or 4 of a session that has departed.
     async fn finish_move(&self, departed: &Moving) -> Result<()> {
         match self.look(&departed.to).await? {
             KeyState::Incoming(incoming) if incoming.id == departed.id => {
                 let arrived = self.arrive(departed, &incoming).await;
-                self.or_call_off(&incoming, arrived).await
+                self.or_cancel(&incoming, arrived).await
             }
             KeyState::Arrived(arrived) if arrived.trip == departed.trip => {
                 self.leave_redirect(departed).await
             }
-            // It is not expected, or no longer: it has departed too late, and stays.
+            // It is not expected (any more): it has departed too late, and stays.
             _ => self.unwrap(&departed.from, departed).await,
         }
     }
@@ -344,7 +342,7 @@ impl Resolver {
             (Some(_), None) => departed.data.clone(),
             (Some(moving), Some(own)) => {
                 let Some(merge) = &self.merge else {
-                    return self.call_off(incoming).await;
+                    return self.cancel(incoming).await;
                 };
                 match merge(departed.to.clone(), moving, own).await? {
                     Some((value, expiry)) => Some(Payload::new(&self.store, &value, expiry).await?),
@@ -363,7 +361,7 @@ impl Resolver {
         self.write_marker(&departed.to, &arrived, Expiry::Never, condition).await
     }
 
-    /// Step 4 or 5, of a session that has arrived.
+    /// Step 4 or 5 of a session that has arrived.
     async fn finish_arrival(&self, arrived: &Moving) -> Result<()> {
         match self.look(&arrived.from).await? {
             KeyState::Departed(departed) if departed.trip == arrived.trip => {
@@ -379,47 +377,47 @@ impl Resolver {
         self.write_marker(&departed.from, &moved, self.redirects, at_version(departed.at.clone())?).await
     }
 
-    /// Step 5; or back, before step 3.
+    /// Step 5, or the reversal of step 2.
     async fn unwrap(&self, key: &Key, moving: &Moving) -> Result<()> {
         self.restore(key, moving.data.as_ref(), moving.at.clone()).await
     }
 
-    /// Back, before step 2.
-    async fn call_off(&self, incoming: &Incoming) -> Result<()> {
+    /// The reversal of step 1.
+    async fn cancel(&self, incoming: &Incoming) -> Result<()> {
         self.restore(&incoming.new, incoming.own.as_ref(), incoming.at.clone()).await
     }
 
-    /// The same, if it leads in a circle. What was read before the *incoming* may have changed since, so
-    /// that is seen only now: while it stands, nobody can come to lead to it.
+    /// The same, if the *incoming* leads in a circle. The keys may have changed since they were read before
+    /// the *incoming*, so this checks again: while it exists, no new redirect can lead to it.
     async fn break_circle(&self, incoming: &Incoming) -> Result<()> {
         if incoming.own.is_some() || self.resolves_to(&incoming.from, &incoming.new).await? == Some(true) {
-            self.call_off(incoming).await?;
+            self.cancel(incoming).await?;
         }
         Ok(())
     }
 
-    /// A move that cannot go on (the two sessions cannot be merged, or are too large together) must not
-    /// keep a session from those who come to its key.
-    async fn or_call_off(&self, incoming: &Incoming, outcome: Result<()>) -> Result<()> {
+    /// Cancels a move that cannot continue (the two sessions cannot be merged, or are too large together),
+    /// because it must not block the session at the new key.
+    async fn or_cancel(&self, incoming: &Incoming, outcome: Result<()>) -> Result<()> {
         if let Err(error) = &outcome
             && incoming.own.is_some()
             && !error.is_retryable()
             && error.kind() != ErrorKind::Closed
         {
-            self.call_off(incoming).await?;
+            self.cancel(incoming).await?;
         }
         outcome
     }
 
-    /// A session that was read with its TTL, to be put into a marker; and the condition that it is still
-    /// as it was read.
+    /// Wraps a session that was read with its TTL for a marker. Also returns the condition that it is
+    /// unchanged.
     async fn payload(&self, session: Record) -> Result<(Payload, Condition)> {
         let left = session.expiry.unwrap_or_default();
         let payload = Payload::new(&self.store, &session.value, left).await?;
         Ok((payload, at_version(session.version)?))
     }
 
-    /// Replaces a marker by the session in it.
+    /// Replaces a marker with the session in it.
     async fn restore(&self, key: &Key, payload: Option<&Payload>, at: Option<Version>) -> Result<()> {
         let condition = at_version(at)?;
         lost_race_is_fine(match self.lasting(payload).await? {
@@ -434,7 +432,7 @@ impl Resolver {
         })
     }
 
-    /// A session from a marker, unless it is over.
+    /// Returns the session in a marker, unless it has expired.
     async fn lasting(&self, payload: Option<&Payload>) -> Result<Option<Lasting>> {
         let Some(payload) = payload else {
             return Ok(None);
@@ -445,7 +443,7 @@ impl Resolver {
         })
     }
 
-    /// The time that the entry has left; `None` if there is no entry.
+    /// Returns the TTL of the entry, or `None` if it does not exist.
     pub(crate) async fn left(&self, key: &Key) -> Result<Option<Expiry>> {
         if self.store.info().expiry { self.store.ttl(key).await } else { Ok(Some(Expiry::Never)) }
     }
@@ -468,14 +466,14 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// The condition of something that was read.
+/// The condition that an entry is unchanged since it was read.
 fn at_version(version: Option<Version>) -> Result<Condition> {
     version.map(Condition::At).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "sessions move only in a storage with compare-and-swap")
+        Error::new(ErrorKind::Unsupported, "moving sessions needs a storage with compare-and-swap")
     })
 }
 
-/// A conflict is no error here: the next look shows what came before.
+/// Ignores a conflict: the next read shows the other change.
 fn lost_race_is_fine(outcome: Result<()>) -> Result<()> {
     match outcome {
         Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
@@ -484,19 +482,19 @@ fn lost_race_is_fine(outcome: Result<()>) -> Result<()> {
 }
 
 fn circle() -> Error {
-    Error::new(ErrorKind::Corrupt, "the redirects of moved sessions lead in a circle")
+    Error::new(ErrorKind::Corrupt, "the redirects of moved sessions form a circle")
 }
 
 fn moves_too_often() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "the session, or one that it moves to, changed too often meanwhile; try again",
+        "the session, or the one at its new key, changed too often during the move; try again",
     )
 }
 
 fn two_sessions() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "there is a session at the new key already; say with `merge` what becomes of the two. Nothing was changed",
+        "the new key already has a session, so nothing was changed: set `merge` on the builder to merge the two",
     )
 }

@@ -1,4 +1,4 @@
-//! A storage in memory, for looking at what a session does with its storage.
+//! A storage in memory that counts the operations of sessions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
-/// What is counted.
+/// The counted operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Read,
-    /// A read of the remaining time alone.
+    /// A read of the TTL alone.
     Ttl,
     Write,
-    /// On a condition.
+    /// With a condition.
     WriteIf,
     Delete,
-    /// On a condition.
+    /// With a condition.
     DeleteIf,
     Touch,
     ReadMany,
@@ -39,7 +39,7 @@ pub(crate) enum Call {
     Close,
 }
 
-/// Where calls wait until the test lets them go on.
+/// A gate at which calls wait until the test opens it.
 pub(crate) struct Gate {
     arrived: watch::Sender<usize>,
     open: Semaphore,
@@ -55,12 +55,12 @@ impl Gate {
         self.open.acquire().await.unwrap().forget();
     }
 
-    /// Waits until so many have come.
+    /// Waits until this many calls have arrived.
     pub(crate) async fn arrived(&self, calls: usize) {
         super::soon(self.arrived.subscribe().wait_for(|&arrived| arrived >= calls)).await.unwrap();
     }
 
-    /// So many may go on, now or when they come.
+    /// Lets this many calls pass, now or when they arrive.
     pub(crate) fn let_through(&self, calls: usize) {
         self.open.add_permits(calls);
     }
@@ -74,14 +74,14 @@ struct Control {
     write_gate: Mutex<Option<Arc<Gate>>>,
     failing_reads: Mutex<VecDeque<ErrorKind>>,
     failing_writes: Mutex<VecDeque<ErrorKind>>,
-    /// The first items of the next listings of keys.
+    /// The errors at the start of the next listings of keys.
     failing_keys: Mutex<VecDeque<ErrorKind>>,
-    /// What another process does before the next writes.
+    /// The changes of another process before the next writes.
     others: Mutex<VecDeque<(Key, Option<Bytes>)>>,
 }
 
-/// Memory that counts calls, and in which things happen when a test wants them to. Clones are handles on
-/// the same one. A "write" here is whatever changes an entry's value: writes and deletions.
+/// Memory that counts calls, and fails or waits when a test tells it to. Clones are handles to the same
+/// storage. A "write" is any change of a value: a write or a deletion.
 #[derive(Clone)]
 pub(crate) struct Counting {
     inner: Store,
@@ -95,19 +95,19 @@ impl Counting {
         Self { inner: super::memory(), control: Arc::default(), compares: true, expires: true }
     }
 
-    /// A handle on the same entries that cannot compare and swap.
+    /// Returns a handle to the same entries without compare-and-swap.
     pub(crate) fn without_compare_and_swap(mut self) -> Self {
         self.compares = false;
         self
     }
 
-    /// A handle on the same entries that knows no time to live.
+    /// Returns a handle to the same entries without expiry.
     pub(crate) fn without_expiry(mut self) -> Self {
         self.expires = false;
         self
     }
 
-    /// The entries, uncounted: another process's way to them.
+    /// Returns the entries for another process, without counting.
     pub(crate) fn behind(&self) -> &Store {
         &self.inner
     }
@@ -128,7 +128,7 @@ impl Counting {
         self.control.counts.lock().values().sum()
     }
 
-    /// Starts counting again.
+    /// Resets the counts.
     pub(crate) fn forget_counts(&self) {
         self.control.counts.lock().clear();
         self.control.expiries.lock().clear();
@@ -139,39 +139,39 @@ impl Counting {
         self.control.expiries.lock().clone()
     }
 
-    /// Reads wait at a gate from now on.
+    /// From now on, reads wait at the gate.
     pub(crate) fn gate_reads(&self) -> Arc<Gate> {
         Arc::clone(self.control.read_gate.lock().insert(Gate::new()))
     }
 
-    /// Writes wait at a gate from now on.
+    /// From now on, writes wait at the gate.
     pub(crate) fn gate_writes(&self) -> Arc<Gate> {
         Arc::clone(self.control.write_gate.lock().insert(Gate::new()))
     }
 
-    /// The next read fails.
+    /// Makes the next read fail.
     pub(crate) fn fail_read(&self, kind: ErrorKind) {
         self.control.failing_reads.lock().push_back(kind);
     }
 
-    /// The next write fails, and changes nothing.
+    /// Makes the next write fail without a change.
     pub(crate) fn fail_write(&self, kind: ErrorKind) {
         self.control.failing_writes.lock().push_back(kind);
     }
 
-    /// The next listing of keys begins with such an error.
+    /// Makes the next listing of keys start with this error.
     pub(crate) fn fail_key(&self, kind: ErrorKind) {
         self.control.failing_keys.lock().push_back(kind);
     }
 
-    /// Another process writes this when the next write is about to be done; told several times, once
-    /// before each of as many writes. `None`: it deletes.
+    /// Another process writes this just before the next write, or deletes with `None`. Several calls apply to
+    /// as many writes, in order.
     pub(crate) fn overtake(&self, key: &str, value: impl Into<Option<Value>>) {
         let value = value.into().map(|value| Bytes::from(value.to_string()));
         self.control.others.lock().push_back((Key::new(key).unwrap(), value));
     }
 
-    /// Puts bytes there, uncounted.
+    /// Stores bytes, without counting.
     pub(crate) async fn put(&self, key: &str, value: impl Into<Bytes>) {
         self.inner.write(key, value).await.unwrap();
     }
@@ -180,7 +180,7 @@ impl Counting {
         self.put(key, value.to_string()).await;
     }
 
-    /// What is stored, uncounted.
+    /// Returns the stored entry, without counting.
     pub(crate) async fn record(&self, key: &str) -> Option<Record> {
         self.inner.read(key).await.unwrap()
     }

@@ -1,6 +1,6 @@
-//! What the tests share: a storage that counts, waits, fails and is overtaken when it is told to.
+//! Shared test support: a storage that counts, waits, fails and conflicts when a test tells it to.
 
-// Each file of tests uses a part of it.
+// Each test file uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 mod counting;
@@ -13,10 +13,10 @@ use larder_session::{Error, ErrorKind, Result};
 
 pub(crate) use self::counting::{Call, Counting, Gate};
 
-/// Far longer than anything here takes, however busy the machine is.
+/// A time limit far above the duration of any test, even on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// Longer than any test takes: it does not end by itself.
+/// A lifetime that does not end during a test.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 pub(crate) fn memory() -> Store {
@@ -27,21 +27,21 @@ pub(crate) fn kind<T>(result: Result<T>) -> ErrorKind {
     result.err().unwrap().kind()
 }
 
-/// What the code under test has to come to: a hang fails the test instead of stopping it.
+/// Awaits the code under test, and fails the test if it hangs.
 pub(crate) async fn soon<F: Future>(work: F) -> F::Output {
-    tokio::time::timeout(LIMIT, work).await.expect("it came to an end")
+    tokio::time::timeout(LIMIT, work).await.expect("it must not hang")
 }
 
-/// Asks until it is so.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+/// Polls until the condition holds.
+pub(crate) async fn until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
-        assert!(start.elapsed() < LIMIT, "{what}");
+        assert!(start.elapsed() < LIMIT, "{condition_name}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// An error of a handler's own kind.
+/// A handler's own error type.
 #[derive(Debug)]
 pub(crate) enum HandlerError {
     Refused,

@@ -1,4 +1,4 @@
-//! Sessions against a simple model of them, on any storage.
+//! A simple model of sessions, and its comparison with real sessions on any storage.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use larder_core::{Error, ErrorKind, Key, Store};
 use larder_session::{KvSession, KvSessions, OpenSession, Session, Sessions};
 use proptest::prelude::*;
 
-/// What sessions are made of: what the operations have added, in order. No two add the same.
+/// The value of a session: the items that the operations have added, in order. All items differ.
 type Items = Vec<u32>;
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
@@ -15,10 +15,10 @@ const NAMES: [&str; 2] = ["pings", "pongs"];
 /// The initial value of the first name.
 const PINGS: u32 = 1_000_000;
 
-/// Which of the keys, or of the names.
+/// The index of a key or a name.
 type Number = usize;
 
-/// One thing that a program does with sessions, or that happens to them.
+/// An operation of a program, or an event in the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     Add(Number),
@@ -26,7 +26,7 @@ pub(crate) enum Op {
     UpdateOnce(Number),
     /// An update that is abandoned after a change.
     Discard(Number),
-    /// An update that changes nothing: it writes a session that does not exist yet.
+    /// An update without a change, which creates a session that does not exist.
     Look(Number),
     Fail(Number),
     Clear(Number),
@@ -40,9 +40,9 @@ pub(crate) enum Op {
     OpenAndDiscard(Number),
     Set(Number),
     Delete(Number),
-    /// The store ends the session.
+    /// The store expires the session.
     Expire(Number),
-    /// The store ends the redirect, if there is one.
+    /// The store expires the redirect, if it exists.
     ExpireRedirect(Number),
     Move(Number, Number),
     KvSet(Number, Number),
@@ -84,7 +84,7 @@ pub(crate) fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..most)
 }
 
-/// What tasks do at the same time: additions and moves.
+/// The operations of concurrent tasks: additions and moves.
 pub(crate) fn batches(most_tasks: usize, most_ops: usize) -> impl Strategy<Value = Vec<Vec<Op>>> {
     let key = || 0..KEYS.len();
     let op = prop_oneof![
@@ -96,7 +96,7 @@ pub(crate) fn batches(most_tasks: usize, most_ops: usize) -> impl Strategy<Value
     prop::collection::vec(prop::collection::vec(op, 1..most_ops), 2..most_tasks)
 }
 
-/// Where keys lead, and what is at the end.
+/// The redirects, and the sessions at their ends.
 #[derive(Clone, Debug)]
 struct Model<V> {
     leads: [Option<Number>; KEYS.len()],
@@ -108,7 +108,7 @@ impl<V: Clone> Model<V> {
         Self { leads: [None; KEYS.len()], sessions: [const { None }; KEYS.len()] }
     }
 
-    /// Where the session under `key` is.
+    /// Returns the current key of the session under `key`.
     fn place(&self, key: Number) -> Number {
         self.leads[key].map_or(key, |to| self.place(to))
     }
@@ -130,7 +130,7 @@ impl<V: Clone> Model<V> {
             return;
         }
         let from = self.place(old);
-        // Back to where it has been, or to whatever is there now.
+        // Back to an earlier key, or to the session that is there now.
         let to = if self.place(new) == from { new } else { self.place(new) };
         let merged = match (self.sessions[from].take(), self.sessions[to].take()) {
             (Some(moving), Some(own)) => Some(merge(moving, own)),
@@ -155,7 +155,7 @@ fn sessions(storage: &Store, prefix: &str) -> Sessions<Items> {
     builder.merge(merge_items).build().unwrap()
 }
 
-/// Both, under prefixes of their own.
+/// Typed sessions and named values, each with a prefix.
 struct Subject {
     storage: Store,
     prefix: String,
@@ -165,7 +165,7 @@ struct Subject {
 
 type Names = BTreeMap<&'static str, Option<u32>>;
 
-/// Runs the operations one after another, and compares everything after each.
+/// Runs the operations one after another, and compares all sessions after each.
 pub(crate) async fn compare(storage: impl Into<Store>, prefix: &str, ops: &[Op]) {
     let storage = storage.into();
     let kv = KvSessions::builder().initial(NAMES[0], PINGS).unwrap().storage(&storage);
@@ -323,7 +323,7 @@ impl Subject {
             Op::KvMove(old, new) => {
                 self.kv.sessions().move_key(KEYS[old], KEYS[new]).await.unwrap();
                 names.move_key(old, new, |moving, mut own| {
-                    // A name that has been deleted is stored only where it has an initial value.
+                    // A deleted name is stored only if it has an initial value.
                     own.extend(
                         moving.into_iter().filter(|(name, value)| value.is_some() || *name == NAMES[0]),
                     );
@@ -358,8 +358,8 @@ fn look_up(names: Option<&Names>, name: &str) -> Option<u32> {
     names.and_then(|names| names.get(name)).copied().unwrap_or(initial)
 }
 
-/// Runs the batches at the same time, each as a process of its own; nothing of what was added is lost
-/// or there twice, and keys that were moved lead to one session.
+/// Runs the batches concurrently, each as a separate process. Checks that no addition is lost or duplicated,
+/// and that moved keys lead to one session.
 pub(crate) async fn race(storage: impl Into<Store>, prefix: &str, batches: &[Vec<Op>]) {
     let storage = storage.into();
     let tasks = (0..).zip(batches).map(|(task, batch)| {

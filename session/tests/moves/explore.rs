@@ -1,4 +1,4 @@
-//! Moves among updates, in every order: nothing is lost, nothing is there twice, no key is cut off.
+//! Concurrent moves and updates in every order: nothing is lost or duplicated, and every key stays usable.
 
 use std::{
     cell::RefCell,
@@ -16,16 +16,16 @@ use crate::{
     stage::Stage,
 };
 
-/// What one process does.
+/// An action of a process.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Move(&'static str, &'static str),
-    /// Adds something to the session; nobody else adds the same.
+    /// Adds a unique item to the session.
     Add(&'static str),
     Clear(&'static str),
-    /// Reads the session and so extends it.
+    /// Reads the session, which extends it.
     Use(&'static str),
-    /// The store ends all sessions that live for a time.
+    /// The store expires all sessions with a lifetime.
     Expire,
 }
 
@@ -33,7 +33,7 @@ use Act::{Add, Clear, Expire, Move, Use};
 
 #[derive(Clone, Copy, Debug)]
 struct Scene {
-    /// The keys that have a session to begin with.
+    /// The keys that have a session at the start.
     sessions: &'static [&'static str],
     merge: bool,
     acts: &'static [&'static [Act]],
@@ -41,12 +41,12 @@ struct Scene {
 
 type Items = Vec<u32>;
 
-/// What the actors know when all is over.
+/// The results of the actors.
 #[derive(Debug, Default)]
 struct Ledger {
     begun: BTreeSet<u32>,
     acknowledged: BTreeSet<u32>,
-    /// Keys that lead to one session from now on.
+    /// The keys that lead to one session from now on.
     together: Vec<(String, String)>,
 }
 
@@ -58,7 +58,7 @@ fn sessions(stage: &Stage, merge: bool) -> Sessions<Items> {
 }
 
 async fn act(act: Act, item: u32, stage: Stage, merge: bool, ledger: Rc<RefCell<Ledger>>) {
-    // A process of its own.
+    // A separate process.
     let sessions = sessions(&stage, merge);
     match act {
         Move(old, new) => match sessions.move_key(old, new).await {
@@ -96,7 +96,7 @@ async fn act(act: Act, item: u32, stage: Stage, merge: bool, ledger: Rc<RefCell<
     }
 }
 
-/// Something that does not wait.
+/// An operation that does not wait.
 fn now<T>(work: impl IntoFuture<Output = T>) -> T {
     work.into_future().now_or_never().expect("nothing waits here")
 }
@@ -123,7 +123,7 @@ impl Scene {
             perform(actors, director);
             stage.direct(false);
             self.check(&stage, &ledger.borrow());
-            // Called again, as one does after an error, the moves go to the end.
+            // A second call, as after an error, completes the moves.
             for next in self.acts.iter().copied().flatten().filter(|act| matches!(act, Move(..))) {
                 now(act(*next, 0, stage.clone(), self.merge, Rc::clone(&ledger)));
                 self.check(&stage, &ledger.borrow());
@@ -155,7 +155,7 @@ impl Scene {
             let open = now(sessions.open(key)).unwrap();
             (OpenSession::storage_key(&open).as_str().to_owned(), open.clone())
         };
-        // Twice, since looking may go on with moves.
+        // Twice, because a read can continue moves.
         for key in keys {
             look(key);
         }
@@ -207,7 +207,7 @@ impl Scene {
 }
 
 const BOTH: &[Versions] = &[Versions::Unique, Versions::Content];
-/// Less is noticed with these: where there are many schedules, they have to do.
+/// The scenes with many schedules, which detect less.
 const CONTENT: &[Versions] = &[Versions::Content];
 
 const SCENES: &[Scene] = &[

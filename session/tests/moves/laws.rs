@@ -1,4 +1,4 @@
-//! What a move promises, one by one.
+//! The laws of moves.
 
 use std::{
     pin::Pin,
@@ -33,7 +33,7 @@ async fn add(sessions: &Sessions<Items>, key: &str, item: u32) {
     sessions.update(key, async |mut session| session.push(item)).await.unwrap();
 }
 
-/// What is stored at a key of these sessions.
+/// Returns the stored value at a key of these sessions.
 async fn stored(storage: &Store, key: &str) -> Option<String> {
     let record = storage.read(format!("chat:{key}")).await.unwrap();
     record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
@@ -58,7 +58,7 @@ async fn updates_under_either_id_reach_the_same_session() {
     assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2,3]");
 }
 
-/// One of a lazy or an opened session cannot run again.
+/// A lazy or open session cannot run again.
 #[tokio::test]
 async fn a_move_waits_for_the_updates_of_this_process_that_have_begun() {
     let sessions = sessions(&memory());
@@ -112,7 +112,7 @@ async fn moving_again_changes_nothing() {
     sessions.move_key("old", "new").await.unwrap();
     sessions.move_key("new", "new").await.unwrap();
     assert_eq!((stored(&storage, "old").await, stored(&storage, "new").await), before);
-    // Not even after it has moved on.
+    // Not even after a further move.
     sessions.move_key("new", "newest").await.unwrap();
     sessions.move_key("old", "new").await.unwrap();
     assert_eq!(stored(&storage, "newest").await.unwrap(), "[1]");
@@ -189,12 +189,12 @@ async fn redirects_expire_by_choice() {
     until("the redirect expires", async || storage.read(redirect).await.unwrap().is_none()).await;
     assert_eq!(sessions.get("old").await.unwrap(), None);
     assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
-    // The same move again is another one.
+    // The same move again has another id.
     sessions.move_key("old", "new").await.unwrap();
     assert_eq!(sessions.get("old").await.unwrap(), Some(vec![1]));
 }
 
-/// Also if the move comes between the read and the touch, and the use is dropped at any point after that.
+/// Also if the move happens between the read and the touch, and the use is dropped at any point after that.
 #[tokio::test]
 async fn using_a_session_does_not_change_the_expiry_of_redirects() {
     let lifetime = Lifetime::sliding(5 * HOUR).touch_every(Duration::ZERO);
@@ -270,7 +270,7 @@ async fn a_session_that_cannot_be_merged_changes_nothing() {
     assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
 }
 
-/// Each step of a move, and what the process that dies after it leaves behind.
+/// Each step of a move, and the state after a crash at that step.
 #[tokio::test]
 async fn the_next_process_completes_an_unfinished_move() {
     for moved in [true, false] {
@@ -393,7 +393,7 @@ async fn a_session_is_listed_while_it_moves() {
     while poll(moving.as_mut()).is_pending() {
         let all: Vec<_> = ours.all().try_collect().await.unwrap();
         assert!(!all.is_empty());
-        // On both ends it is listed twice, but as the same.
+        // In the middle of the move it can be listed twice, with the same value.
         assert!(all.iter().all(|one| *one == all[0] && one.1 == [1]), "{all:?}");
     }
 }
@@ -431,8 +431,8 @@ async fn a_storage_without_compare_and_swap_moves_nothing() {
 
 #[tokio::test]
 async fn a_late_departure_is_reverted() {
-    // What a process writes that has looked before the session moved there and back, in a store whose
-    // versions are the content.
+    // The write of a process that has read before the session moved there and back, in a store that uses the
+    // value as the version.
     let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;

@@ -1,4 +1,4 @@
-//! Who does the next operation: everything there is, or drawn by a seed.
+//! Schedules of operations: all possible ones, or random ones from a seed.
 
 use std::{
     pin::Pin,
@@ -9,23 +9,23 @@ use fastrand::Rng;
 
 pub(crate) type Actor = Pin<Box<dyn Future<Output = ()>>>;
 
-/// More operations than any schedule needs: somebody goes round in circles.
+/// A limit for the operations of a schedule; more indicate an endless loop.
 const MOST_STEPS: usize = 4_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The actor does its next operation.
+    /// The actor runs its next operation.
     Go(usize),
     /// Its process dies before that.
     Die(usize),
 }
 
-/// Decides on the next step, given who is still there and whose operation was the last.
+/// Chooses the next step, given the live actors and the last actor.
 pub(crate) trait Director {
     fn next(&mut self, there: &[usize], last: Option<usize>) -> Step;
 }
 
-/// Runs the actors until all are done or dead.
+/// Runs the actors until all are finished or dead.
 pub(crate) fn perform(actors: Vec<Actor>, director: &mut dyn Director) {
     let mut actors: Vec<_> = actors.into_iter().map(Some).collect();
     let mut context = Context::from_waker(Waker::noop());
@@ -51,11 +51,11 @@ pub(crate) fn perform(actors: Vec<Actor>, director: &mut dyn Director) {
     }
 }
 
-/// All schedules in which actors are interrupted, or die, no more often than so.
+/// All schedules with a limited number of interruptions and crashes.
 pub(crate) struct Exhaustive {
     interruptions: usize,
     deaths: usize,
-    /// Which of how many possibilities each decision takes.
+    /// The choice of each decision, and its number of possibilities.
     decisions: Vec<(usize, usize)>,
     at: usize,
     left: (usize, usize),
@@ -66,7 +66,7 @@ impl Exhaustive {
         Self { interruptions, deaths, decisions: Vec::new(), at: 0, left: (interruptions, deaths) }
     }
 
-    /// On to the next schedule; `false` if that was the last.
+    /// Advances to the next schedule; `false` after the last.
     pub(crate) fn advance(&mut self) -> bool {
         while let Some((chosen, count)) = self.decisions.pop() {
             if chosen + 1 < count {
@@ -112,7 +112,7 @@ impl Director for Exhaustive {
     }
 }
 
-/// Drawn: either everybody is interrupted often, or some wait for very long.
+/// Random: either all actors are interrupted often, or some wait for a long time.
 pub(crate) struct Drawn {
     random: Rng,
     ranks: Option<Vec<u64>>,
@@ -138,7 +138,7 @@ impl Director for Drawn {
             if let Some(last) = last
                 && random.u32(..8) == 0
             {
-                // Behind all others, for as long as those have something to do.
+                // After all others, while those have operations left.
                 ranks[last] = ranks.iter().min().map_or(0, |least| least.saturating_sub(1));
             }
             return Step::Go(there.iter().copied().max_by_key(|&number| ranks[number]).unwrap());

@@ -1,4 +1,4 @@
-//! A storage in memory on which a schedule decides who does the next operation.
+//! A storage in memory whose operations run in the order of a schedule.
 
 use std::{
     future::poll_fn,
@@ -15,13 +15,13 @@ use larder_core::{
 };
 use larder_memory::{Config, MemoryStorage};
 
-/// Each operation waits for its turn once: whoever polls an actor's future lets it do one operation.
-/// Clones are handles on the same entries.
+/// Each operation is pending once: polling an actor's future runs one operation. Clones are handles to the
+/// same entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
     entries: Store,
     versions: Versions,
-    /// Whether operations wait at all.
+    /// Whether operations are pending first.
     directed: Arc<AtomicBool>,
 }
 
@@ -38,7 +38,7 @@ impl Stage {
         self.directed.store(directed, Ordering::Relaxed);
     }
 
-    /// What is stored, past everything.
+    /// Returns the stored entry directly.
     pub(crate) const fn entries(&self) -> &Store {
         &self.entries
     }
@@ -64,7 +64,7 @@ impl Stage {
         record
     }
 
-    /// The condition on the entries beneath that `condition` is.
+    /// Translates the condition for the inner store.
     async fn beneath(&self, key: &Key, condition: &Condition) -> Result<Condition> {
         let Condition::At(version) = condition else {
             return Ok(condition.clone());
