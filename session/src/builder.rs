@@ -3,7 +3,7 @@
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Store, Versions};
+use larder_core::{Codec, Error, ErrorKind, Expiry, IntoStore, Json, Key, Result, Store, Versions};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -48,7 +48,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + Sync + 'static> Sessions
     /// # Errors
     ///
     /// Those of [`SessionsBuilder::build`].
-    pub fn new(storage: impl Into<Store>) -> Result<Self, Error> {
+    pub fn new(storage: impl IntoStore) -> Result<Self, Error> {
         Self::builder().storage(storage).build()
     }
 }
@@ -106,7 +106,7 @@ where
     /// one.
     ///
     /// Default: the memory of this process, with a warning. This needs the crate's feature `memory`.
-    pub fn storage(mut self, storage: impl Into<Store>) -> Self {
+    pub fn storage(mut self, storage: impl IntoStore) -> Self {
         self.store = Some(storage.into());
         self
     }

@@ -8,12 +8,16 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{Codec, Error, ErrorKind, Json, Result, Store};
+use larder_core::{Codec, Error, ErrorKind, IntoStore, Json, Result, Store};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    builder::SessionsBuilder, key::SessionKey, outcome::Outcome, session::Session, sessions::Sessions,
+    builder::SessionsBuilder,
+    key::IntoSessionKey,
+    outcome::{HandlerFuture, Outcome},
+    session::Session,
+    sessions::Sessions,
 };
 
 /// Sessions of named values, each with its own type.
@@ -72,7 +76,7 @@ impl KvBuilder {
     }
 
     /// Sets the storage; see [`SessionsBuilder::storage`].
-    pub fn storage(self, storage: impl Into<Store>) -> Self {
+    pub fn storage(self, storage: impl IntoStore) -> Self {
         self.with(|sessions| sessions.storage(storage))
     }
 
@@ -105,12 +109,12 @@ impl KvSessions {
     /// Those of [`Sessions::update`].
     pub async fn update<O, F>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut handler: impl FnMut(KvSession) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         self.sessions.update(key, |session| handler(self.session(session))).await
     }
@@ -122,12 +126,12 @@ impl KvSessions {
     /// Those of [`Sessions::update_once`].
     pub async fn update_once<O, F>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         handler: impl FnOnce(KvSession) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         self.sessions.update_once(key, |session| handler(self.session(session))).await
     }
@@ -140,7 +144,7 @@ impl KvSessions {
     /// Those of [`Sessions::update`].
     pub async fn modify<R>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut change: impl FnMut(&mut KvSession) -> R,
     ) -> Result<R> {
         self.try_modify(key, |session| Ok(change(session))).await
@@ -154,7 +158,7 @@ impl KvSessions {
     /// The closure's; otherwise those of [`Sessions::update`].
     pub async fn try_modify<R, E: From<Error>>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut change: impl FnMut(&mut KvSession) -> Result<R, E>,
     ) -> Result<R, E> {
         self.update(key, |mut session| ready(change(&mut session))).await
@@ -166,7 +170,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// Those of [`Sessions::open`].
-    pub async fn open(&self, key: impl Into<SessionKey>) -> Result<OpenKvSession> {
+    pub async fn open(&self, key: impl IntoSessionKey) -> Result<OpenKvSession> {
         let open = self.sessions.open(key).await?;
         Ok(OpenKvSession(self.session(open.into_session())))
     }
@@ -180,11 +184,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// Those of [`Sessions::get`]; [`ErrorKind::Codec`] if it is not a valid `V`.
-    pub async fn get<V: DeserializeOwned>(
-        &self,
-        key: impl Into<SessionKey>,
-        name: &str,
-    ) -> Result<Option<V>> {
+    pub async fn get<V: DeserializeOwned>(&self, key: impl IntoSessionKey, name: &str) -> Result<Option<V>> {
         let names = self.sessions.get(key).await?.unwrap_or_default();
         look_up(&names, &self.initial, name)
     }
@@ -194,7 +194,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// Those of [`KvSession::set`] and [`Sessions::update`].
-    pub async fn set(&self, key: impl Into<SessionKey>, name: &str, value: impl Serialize) -> Result<()> {
+    pub async fn set(&self, key: impl IntoSessionKey, name: &str, value: impl Serialize) -> Result<()> {
         let value = to_value(&value)?;
         self.try_modify(key, |session| session.set(name, &value)).await
     }
@@ -204,7 +204,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// Those of [`Sessions::update`].
-    pub async fn delete(&self, key: impl Into<SessionKey>, name: &str) -> Result<bool> {
+    pub async fn delete(&self, key: impl IntoSessionKey, name: &str) -> Result<bool> {
         self.modify(key, |session| session.delete(name)).await
     }
 
@@ -213,7 +213,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// Those of [`Sessions::get`].
-    pub async fn all(&self, key: impl Into<SessionKey>) -> Result<BTreeMap<String, Value>> {
+    pub async fn all(&self, key: impl IntoSessionKey) -> Result<BTreeMap<String, Value>> {
         Ok(all(&self.sessions.get(key).await?.unwrap_or_default(), &self.initial))
     }
 

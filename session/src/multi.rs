@@ -10,9 +10,9 @@ use larder_core::{Error, ErrorKind, Key, Result};
 
 use crate::{
     conflicts::{ConflictPolicy, Retries},
-    key::SessionKey,
+    key::{IntoSessionKey, SessionKey},
     lazy::LazySession,
-    outcome::Outcome,
+    outcome::{HandlerFuture, Outcome},
     queue::{Identity, Nesting, Queue, QueuePermit},
     session::{HandlerState, Session},
     sessions::{Sessions, once},
@@ -112,7 +112,7 @@ impl<F: Fragments> Multi<F> {
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        H: Future<Output = O>,
+        H: HandlerFuture<Output = O>,
     {
         self.update_with(Retries::new(self.fragments.conflicts()), keys, handler).await
     }
@@ -129,7 +129,7 @@ impl<F: Fragments> Multi<F> {
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        H: Future<Output = O>,
+        H: HandlerFuture<Output = O>,
     {
         self.update_with(Retries::none(), keys, once(handler)).await
     }
@@ -184,7 +184,7 @@ impl<F: Fragments> Multi<F> {
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        H: Future<Output = O>,
+        H: HandlerFuture<Output = O>,
     {
         let keys = keys.into_keys();
         let claims = self.fragments.claims(&keys)?;
@@ -513,7 +513,7 @@ impl<T: Send + Sync + 'static> sealed::Part for Lazy<T> {
 
 macro_rules! fragments {
     ($($part:ident $key:ident $index:tt),+) => {
-        impl<$($key: Into<SessionKey>, $part),+> Keys<($(Fragment<$part>,)+)> for ($($key,)+) {
+        impl<$($key: IntoSessionKey, $part),+> Keys<($(Fragment<$part>,)+)> for ($($key,)+) {
             fn into_keys(self) -> Vec<SessionKey> {
                 vec![$(self.$index.into()),+]
             }

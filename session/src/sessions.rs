@@ -14,10 +14,10 @@ use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result,
 
 use crate::{
     conflicts::Retries,
-    key::{RESERVED, SessionKey},
+    key::{IntoSessionKey, RESERVED, SessionKey},
     lazy::LazySession,
     lease::{Lease, Leases},
-    outcome::Outcome,
+    outcome::{HandlerFuture, Outcome},
     queue::{Nesting, Queue},
     session::{HandlerState, OpenSession, Session},
     shared::Shared,
@@ -56,7 +56,7 @@ impl<T> Sessions<T> {
         Arc::as_ptr(&self.shared).addr()
     }
 
-    pub(crate) fn key(&self, key: impl Into<SessionKey>) -> Result<Key> {
+    pub(crate) fn key(&self, key: impl IntoSessionKey) -> Result<Key> {
         key.into().under(&self.shared.prefix)
     }
 }
@@ -98,7 +98,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Those of [`update`](Self::update).
     pub async fn modify<R>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut change: impl FnMut(&mut T) -> R,
     ) -> Result<R> {
         self.try_modify(key, |value| Ok(change(value))).await
@@ -142,7 +142,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The closure's; otherwise those of [`update`](Self::update).
     pub async fn try_modify<R, E: From<Error>>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut change: impl FnMut(&mut T) -> Result<R, E>,
     ) -> Result<R, E> {
         let mut retries = Retries::new(self.shared.conflicts);
@@ -205,12 +205,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// session; those of reading and writing.
     pub async fn update<O, F>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         self.update_with(Retries::new(self.shared.conflicts), key, handler).await
     }
@@ -246,12 +246,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`LastWriteWins`](crate::ConflictPolicy::LastWriteWins).
     pub async fn update_once<O, F>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         handler: impl FnOnce(Session<T>) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         self.update_with(Retries::none(), key, once(handler)).await
     }
@@ -259,12 +259,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     async fn update_with<O, F>(
         &self,
         mut retries: Retries,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         let mut state = self.load(key).await?;
         loop {
@@ -281,7 +281,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Waits for the permit of the session under `key`, and reads it.
-    async fn load(&self, key: impl Into<SessionKey>) -> Result<State<T>> {
+    async fn load(&self, key: impl IntoSessionKey) -> Result<State<T>> {
         let permit = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
         State::load(&self.shared, permit, Nesting::Refused).await
     }
@@ -295,12 +295,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// session.
     pub async fn update_lazy<O, F>(
         &self,
-        key: impl Into<SessionKey>,
+        key: impl IntoSessionKey,
         mut handler: impl FnMut(LazySession<T>) -> F,
     ) -> Result<O::Value, O::Error>
     where
         O: Outcome,
-        F: Future<Output = O>,
+        F: HandlerFuture<Output = O>,
     {
         let key = key.into();
         let claim = self.key(&key).ok().map(|key| (Arc::clone(&self.shared.queue), key));
@@ -328,7 +328,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update), except the handler's.
-    pub async fn open(&self, key: impl Into<SessionKey>) -> Result<OpenSession<T>> {
+    pub async fn open(&self, key: impl IntoSessionKey) -> Result<OpenSession<T>> {
         OpenSession::new(self.load(key).await?)
     }
 
@@ -345,7 +345,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn open_lazy(&self, key: impl Into<SessionKey>) -> LazySession<T> {
+    pub fn open_lazy(&self, key: impl IntoSessionKey) -> LazySession<T> {
         LazySession::open(Arc::clone(&self.shared), self.key(key))
     }
 
@@ -365,7 +365,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of [`get`](Self::get).
-    pub async fn with<R>(&self, key: impl Into<SessionKey>, look: impl FnOnce(&T) -> R) -> Result<R> {
+    pub async fn with<R>(&self, key: impl IntoSessionKey, look: impl FnOnce(&T) -> R) -> Result<R> {
         let session = self.get(key).await?;
         Ok(look(&session.unwrap_or_else(|| (self.shared.initial)())))
     }
@@ -375,7 +375,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update), except the handler's and conflicts.
-    pub async fn get(&self, key: impl Into<SessionKey>) -> Result<Option<T>> {
+    pub async fn get(&self, key: impl IntoSessionKey) -> Result<Option<T>> {
         let found = self.shared.resolver.find(&self.key(key)?).await?;
         let Some(record) = found.record else {
             return Ok(None);
@@ -394,7 +394,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update), except the handler's and conflicts.
-    pub async fn set(&self, key: impl Into<SessionKey>, value: T) -> Result<()> {
+    pub async fn set(&self, key: impl IntoSessionKey, value: T) -> Result<()> {
         let session = LazySession::new(Arc::clone(&self.shared), self.key(key), Nesting::Refused, None);
         session.set(value)?;
         session.save().await
@@ -407,7 +407,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// Those of [`update`](Self::update), except the handler's and conflicts. The stored value is not
     /// decoded, so an unreadable session can be deleted.
-    pub async fn delete(&self, key: impl Into<SessionKey>) -> Result<bool> {
+    pub async fn delete(&self, key: impl IntoSessionKey) -> Result<bool> {
         let key = self.key(key)?;
         let _permit = self.shared.queue.enter(&key, &Nesting::Refused).await?;
         let mut slot = Slot::unknown(key.clone());
@@ -428,7 +428,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no expiry.
-    pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
+    pub async fn ttl(&self, key: impl IntoSessionKey) -> Result<Option<Expiry>> {
         let info = self.storage().info();
         let mut options = ReadOptions::new();
         options.ttl = info.expiry;
@@ -468,7 +468,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`Conflict`](larder_core::ErrorKind::Conflict) if both keys have a session and there is no `merge`;
     /// nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without compare-and-swap.
     /// Those of reading and writing; a second call continues the move.
-    pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
+    pub async fn move_key(&self, old: impl IntoSessionKey, new: impl Into<SessionKey>) -> Result<()> {
         let (old, new) = (self.key(old)?, self.key(new)?);
         let _permit = match self.shared.queue.enter(&old, &Nesting::Refused).await {
             // The session's own handler moves it.
@@ -493,7 +493,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     ///
     /// Those of [`Leases::lock`].
-    pub async fn lock(&self, key: impl Into<SessionKey>) -> Result<Lease> {
+    pub async fn lock(&self, key: impl IntoSessionKey) -> Result<Lease> {
         // Both ids of a moved chat have one lease.
         let found = self.shared.resolver.find(&self.key(key)?).await?;
         self.leases().lock(&found.key).await
@@ -504,7 +504,7 @@ type HandlerResult<O> = Result<<O as Outcome>::Value, <O as Outcome>::Error>;
 type OnceFuture<O, F> = Either<Map<F, fn(O) -> HandlerResult<O>>, Ready<HandlerResult<O>>>;
 
 /// Adapts a handler that can be called once. [`Retries::none`] calls it no more often.
-pub(crate) fn once<S, O: Outcome, F: Future<Output = O>>(
+pub(crate) fn once<S, O: Outcome, F: HandlerFuture<Output = O>>(
     handler: impl FnOnce(S) -> F,
 ) -> impl FnMut(S) -> OnceFuture<O, F> {
     let mut handler = Some(handler);

@@ -1,7 +1,7 @@
 //! The session store.
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
-use larder_core::{Error, ErrorKind, Result, Store};
+use larder_core::{Error, ErrorKind, IntoStore, Result, Store};
 
 use crate::{
     error::{not_loaded, not_saved, not_updated},
@@ -44,7 +44,7 @@ impl LarderStore {
     /// let store = LarderStore::new(MemoryStorage::new())?;
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
-    pub fn new(storage: impl Into<Store>) -> Result<Self> {
+    pub fn new(storage: impl IntoStore) -> Result<Self> {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {

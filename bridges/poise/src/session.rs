@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, pin::Pin};
 
-use larder_session::{Error, KvSession, KvSessions, Outcome, Result, Session, SessionKey, Sessions};
+use larder_session::{
+    Error, HandlerFuture, KvSession, KvSessions, Outcome, Result, Session, SessionKey, Sessions,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -177,7 +179,7 @@ impl CommandSession<'_, KvSessions> {
     /// - [`Unsupported`](crate::ErrorKind::Unsupported): the same command has the session [open](Self::open),
     ///   or is inside an update of it.
     /// - All other errors of [`Sessions::update`].
-    pub async fn update<O: Outcome, F: Future<Output = O>>(
+    pub async fn update<O: Outcome, F: HandlerFuture<Output = O>>(
         self,
         handler: impl FnMut(KvSession) -> F,
     ) -> Result<O::Value, O::Error> {
@@ -204,7 +206,7 @@ impl CommandSession<'_, KvSessions> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update).
-    pub async fn update_once<O: Outcome, F: Future<Output = O>>(
+    pub async fn update_once<O: Outcome, F: HandlerFuture<Output = O>>(
         self,
         handler: impl FnOnce(KvSession) -> F,
     ) -> Result<O::Value, O::Error> {
@@ -311,7 +313,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     /// # Errors
     ///
     /// Same as for named values.
-    pub async fn update<O: Outcome, F: Future<Output = O>>(
+    pub async fn update<O: Outcome, F: HandlerFuture<Output = O>>(
         self,
         handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error> {
@@ -338,7 +340,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update).
-    pub async fn update_once<O: Outcome, F: Future<Output = O>>(
+    pub async fn update_once<O: Outcome, F: HandlerFuture<Output = O>>(
         self,
         handler: impl FnOnce(Session<T>) -> F,
     ) -> Result<O::Value, O::Error> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Result, Store};
+use larder_core::{IntoStore, Result};
 use larder_session::{ConflictPolicy, Lifetime, Migrations, Sessions, SessionsBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,7 +19,7 @@ impl<D> LarderStorageBuilder<D>
 where
     D: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    pub(crate) fn new(storage: impl Into<Store>) -> Self {
+    pub(crate) fn new(storage: impl IntoStore) -> Self {
         let dialogues = Sessions::builder()
             .storage(storage)
             .prefix("dialogue:")

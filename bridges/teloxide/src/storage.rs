@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, ErrorKind, Result, Store};
+use larder_core::{Error, ErrorKind, IntoStore, Result, Store};
 use larder_session::{OpenSession, Sessions};
 use serde::{Serialize, de::DeserializeOwned};
 use teloxide::{dispatching::dialogue, types::ChatId};
@@ -51,7 +51,7 @@ where
     /// # Errors
     ///
     /// Same as [`LarderStorageBuilder::build`].
-    pub fn new(storage: impl Into<Store>) -> Result<Arc<Self>> {
+    pub fn new(storage: impl IntoStore) -> Result<Arc<Self>> {
         Self::builder(storage).build()
     }
 
@@ -73,7 +73,7 @@ where
     ///     .build()?;
     /// # Ok::<(), larder_teloxide::Error>(())
     /// ```
-    pub fn builder(storage: impl Into<Store>) -> LarderStorageBuilder<D> {
+    pub fn builder(storage: impl IntoStore) -> LarderStorageBuilder<D> {
         LarderStorageBuilder::new(storage)
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Store, Version, WriteOptions,
-    async_trait,
+    Condition, Error, ErrorKind, IntoStore, Key, Operation, Record as Entry, Result, Store, Version,
+    WriteOptions, async_trait,
 };
 use tower_sessions_core::{
     ExpiredDeletion, SessionStore,
@@ -56,7 +56,7 @@ impl LarderStore {
     /// let store = LarderStore::new(MemoryStorage::new())?;
     /// # Ok::<(), larder_tower_sessions::Error>(())
     /// ```
-    pub fn new(storage: impl Into<Store>) -> Result<Self> {
+    pub fn new(storage: impl IntoStore) -> Result<Self> {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {

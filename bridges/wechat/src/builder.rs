@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, Store};
+use larder_core::{Error, ErrorKind, Expiry, IntoStore, Key, Result, Store};
 
 use crate::{
     Protocol, WechatLayer, config::Config, credentials::ID_LENGTH, exchange::Exchange, secret::Secret,
@@ -73,7 +73,7 @@ impl WechatBuilder {
     /// storage that converts to one. It must support expiry and compare-and-swap; every adapter of Larder has
     /// both in its own layout. Default: this process's memory (with the crate's feature `memory`), where
     /// sessions end with the process; a warning says so.
-    pub fn storage(mut self, storage: impl Into<Store>) -> Self {
+    pub fn storage(mut self, storage: impl IntoStore) -> Self {
         self.store = Some(storage.into());
         self
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, Store};
+use larder_core::{Error, ErrorKind, Expiry, IntoStore, Key, Result, Store};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep_until},
@@ -74,7 +74,7 @@ impl Leases {
     /// Returns leases in `storage`, with a time to live of 30 seconds, renewal, the prefix `lease:`, and no
     /// limit for waiting.
     #[must_use]
-    pub fn new(storage: impl Into<Store>) -> Self {
+    pub fn new(storage: impl IntoStore) -> Self {
         Self {
             store: storage.into(),
             prefix: Self::DEFAULT_PREFIX.into(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_core::{Action, Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
+use larder_core::{Action, Applied, Change, IntoStore, Key, ReadOptions, Record, Result, Store, Values};
 
 use crate::Must;
 
@@ -17,7 +17,7 @@ pub struct Handle {
 impl Handle {
     /// Creates a handle.
     #[must_use]
-    pub fn new(store: impl Into<Store>) -> Self {
+    pub fn new(store: impl IntoStore) -> Self {
         Self { store: store.into() }
     }
 
