@@ -1,0 +1,113 @@
+//! The compiler's messages about wrong programs suggest what to write instead.
+//!
+//! Only Larder's own text is compared, so that this does not depend on how a compiler lays out its messages.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Each function is wrong in one way.
+const PROGRAM: &str = r#"
+use larder_session::{Fragment, Multi, Sessions, Store};
+
+async fn not_async(sessions: Sessions<u32>) {
+    sessions.update(42, |mut pizzas| *pizzas += 1).await;
+}
+async fn a_value(sessions: Sessions<u32>) {
+    sessions.update(42, async |pizzas| *pizzas).await;
+}
+async fn an_error_of_another_kind(sessions: Sessions<u32>) {
+    sessions.update(42, async |_| Err::<(), String>(String::new())).await;
+}
+async fn the_id_of_a_framework(sessions: Sessions<u32>) {
+    struct ChatId(i64);
+    sessions.get(ChatId(42)).await;
+}
+fn no_codec() {
+    Sessions::<u32>::builder().codec("json");
+}
+fn no_store() {
+    Sessions::<u32>::new("sqlite:bot.db");
+}
+fn no_await() {
+    async fn open() -> larder_session::Result<Store> {
+        todo!()
+    }
+    Sessions::<u32>::new(open());
+}
+fn no_fragment(users: Sessions<u32>, chats: Sessions<u32>) {
+    Multi::new((users, chats));
+}
+async fn one_key(users: Sessions<u32>, chats: Sessions<u32>) {
+    let both = Multi::new((Fragment::strict("user", users), Fragment::strict("chat", chats)));
+    both.delete(42).await;
+}
+async fn a_number_as_the_key_of_an_entry(store: Store) {
+    store.read(42_i64).await;
+}
+fn no_layer(store: Store) {
+    store.layer("cache");
+}
+"#;
+
+/// Some of the messages' text, in the order of the functions.
+const ADVICE: [&str; 17] = [
+    "the handler of a session returns `()`, which is not a future",
+    "use `Sessions::modify`",
+    "the handler of a session cannot return `u32`",
+    "`larder_session::ok(value)`",
+    "Result<(), String>`",
+    "`From<larder_session::Error>`",
+    "`ChatId` is not the key of a session",
+    "use the number inside, or `key::per_chat(Some(id))`",
+    "use `Json`",
+    "`&str` is not a store",
+    "`larder::open(url).await?` returns a `Store`",
+    "`impl Future<Output = ",
+    "`Fragment::strict(name, sessions)`",
+    "a `Multi` cannot be made of `(",
+    "expected a tuple with as many keys as there are fragments",
+    "write `format!(\"chat:{id}\")`",
+    "`|inner: Arc<dyn Storage>| -> Arc<dyn Storage> { ... }`",
+];
+
+#[test]
+fn the_compiler_suggests_what_to_write_instead() {
+    let messages = compile(PROGRAM).unwrap();
+    for advice in ADVICE {
+        assert!(messages.contains(advice), "{advice}\n\n{messages}");
+    }
+}
+
+/// Returns the compiler's messages about a program that uses this crate, as it was built for this test.
+fn compile(program: &str) -> io::Result<String> {
+    let test = env::current_exe()?;
+    let libraries = test.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut compiler = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "-"])
+        .args(["--out-dir", env!("CARGO_TARGET_TMPDIR")])
+        .arg(format!("-Ldependency={}", libraries.display()))
+        .arg(format!("--extern=larder_session={}", newest_build(libraries)?.display()))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    compiler.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(program.as_bytes())?;
+    Ok(String::from_utf8_lossy(&compiler.wait_with_output()?.stderr).into_owned())
+}
+
+/// Every set of features has a build of its own. The newest has the code that this test was built with.
+fn newest_build(libraries: &Path) -> io::Result<PathBuf> {
+    let mut builds = Vec::new();
+    for file in fs::read_dir(libraries)? {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("liblarder_session-") && name.ends_with(".rlib") {
+            builds.push((file.metadata()?.modified()?, file.path()));
+        }
+    }
+    builds.into_iter().max().map(|(_, path)| path).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
