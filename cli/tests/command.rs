@@ -68,7 +68,7 @@ fn copy_moves_the_sessions_of_a_grammy_bot_to_sqlite_unchanged() {
     );
     let said = stdout(&["copy", "--verify", &from, &to]);
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let promised = format!("It says `{}`", said.trim_end());
+    let promised = format!("prints `{}`", said.trim_end());
     assert!(
         std::fs::read_to_string(readme).unwrap().contains(&promised),
         "the README shows another output: {said}"

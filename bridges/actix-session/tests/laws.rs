@@ -286,7 +286,7 @@ async fn ended(target: Target) {
 
 async fn foreign(target: Target) {
     let (handle, store) = open(&target).await;
-    for text in [r#"{"user":["ann"]}"#, r#"["ann"]"#, r#"{"count":1}"#, r#""ann""#, r#"{"user":"ann""#] {
+    for text in [r#"{"user":["zoe"]}"#, r#"["zoe"]"#, r#"{"count":1}"#, r#""zoe""#, r#"{"user":"zoe""#] {
         let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
         handle.put(&key(&session), &value).await;
         let before = handle.read(key(&session)).await.must("read");
@@ -314,7 +314,7 @@ fn no_session(error: &anyhow::Error, key: &Key) {
     assert_eq!(ours.fingerprint(), Some(&*key.fingerprint()));
     assert_eq!((ours.kind(), ours.adapter().is_some()), (ErrorKind::Codec, true));
     let text = format!("{error:#} {ours:?}");
-    assert!(!text.contains("ann") && !text.contains(key.as_str()), "{text}");
+    assert!(!text.contains("zoe") && !text.contains(key.as_str()), "{text}");
 }
 
 /// Sessions that `RedisSessionStore` has written and must be able to read again.

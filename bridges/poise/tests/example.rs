@@ -66,7 +66,7 @@ async fn guilds_and_direct_messages_are_told_apart() {
         (CHANNEL, "pong (1 times)"),
         (OTHER_CHANNEL, "pong (2 times)"),
         (OTHER_GUILD, "pong (1 times)"),
-        (DIRECT, "I keep no count here."),
+        (DIRECT, "Counts are not available here."),
     ] {
         assert_eq!(says(&discord, command(&nelly(), place, "ping")).await, answer);
     }

@@ -123,7 +123,7 @@ async fn visit(target: Target) {
     let server = ping_bot((*handle).clone(), Scope::UserInChannel).await;
     let says = |name| server.says(command(&nelly(), CHANNEL, name));
     assert_eq!(says("session").await, "{}");
-    assert_eq!(says("forget").await, "nothing to forget");
+    assert_eq!(says("forget").await, "there was nothing to forget");
     assert_eq!(says("ping").await, "pong (1 times)");
     assert_eq!(says("session").await, r#"{"ponged":1}"#);
     let pong = server.ask(command(&nelly(), CHANNEL, "ping")).await;

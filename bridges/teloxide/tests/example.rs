@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 const START: &str = "Let's start! What's your full name?";
 const SELECT: &str = "Select a product:";
 const HELP: &str = "Unable to handle the message. Type /help to see the usage.";
-const APOLOGY: &str = "Something is wrong here. Please try again later.";
+const APOLOGY: &str = "An error occurred. Please try again later.";
 
 /// The example's binary. `cargo test` builds it beside the directory of the tests.
 fn example() -> PathBuf {

@@ -61,9 +61,9 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             let admin = context.factory.admin().await;
             for layout in ["larder", "grammy"] {
                 for (options, named) in [
-                    (format!("table={space}typo"), format!("no table \"{space}typo\"")),
-                    (format!("schema={space}typo"), format!("no schema \"{space}typo\"")),
-                    (format!("table={space}.typo"), format!("no schema \"{space}\"")),
+                    (format!("table={space}typo"), format!("table \"{space}typo\" does not exist")),
+                    (format!("schema={space}typo"), format!("schema \"{space}typo\" does not exist")),
+                    (format!("table={space}.typo"), format!("schema \"{space}\" does not exist")),
                     (format!("schema=public&table={space}typo"), format!("\"public\".\"{space}typo\"")),
                 ] {
                     for setup in ["", "&setup=false"] {

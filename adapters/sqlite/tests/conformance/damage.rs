@@ -108,7 +108,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut entries: Vec<_> = storage.entries("").collect().await;
             let last = entries.pop().must("the end of the listing");
             let error = last.fails(ErrorKind::Other, "list a damaged file");
-            assert!(error.message().contains("what is stored is damaged"), "{error}");
+            assert!(error.message().contains("a page of the store is damaged"), "{error}");
             let source = std::error::Error::source(&error).must("a source").to_string();
             assert!(source.contains("the database file is damaged"), "{source}");
             assert!(entries.len() < count);
