@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::{Must, until};
 
-/// The limit of each wait: the server may be starting.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit of each wait. The server may be starting.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Tasks that write 1, 2, 3 ... while the server is killed and restarted.
 ///
@@ -79,7 +79,7 @@ impl Writers {
     /// If that takes longer than a minute.
     pub async fn progress(&self, more: u64) {
         let before = self.acknowledged();
-        until("every writer makes progress", PATIENCE, || async {
+        until("every writer makes progress", LIMIT, || async {
             self.acknowledged().iter().zip(&before).all(|(now, before)| *now >= before + more)
         })
         .await;
@@ -97,7 +97,7 @@ impl Writers {
     ///
     /// If that takes longer than a minute.
     pub async fn failures_after(&self, before: u64) {
-        until("a write fails", PATIENCE, || async { self.failures() > before }).await;
+        until("a write fails", LIMIT, || async { self.failures() > before }).await;
     }
 
     /// Stops the tasks.
@@ -121,7 +121,7 @@ impl Writers {
     pub async fn verify(&self) {
         for (number, progress) in self.progress.iter().enumerate() {
             let key = key_of(number);
-            until("the store answers again", PATIENCE, || async { self.store.read(&key).await.is_ok() })
+            until("the store answers again", LIMIT, || async { self.store.read(&key).await.is_ok() })
                 .await;
             let record = self.store.read(&key).await.must("read").must("find the entry");
             let stored: u64 =
@@ -153,9 +153,10 @@ async fn write_on(store: Store, number: usize, progress: Arc<Progress>, stop: Ar
             Err(error) => {
                 assert!(error.is_retryable(), "not retryable: {error:?}");
                 progress.failed.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
             }
         }
+        // A store that never waits would keep the other tasks of the thread from running.
+        tokio::task::yield_now().await;
     }
 }
 
