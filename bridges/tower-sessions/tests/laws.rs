@@ -231,19 +231,19 @@ async fn foreign(target: Target) {
     let member = |name: &str, value: &str| format!(r#""{name}":"{value}""#);
     let (right, date) = (member("id", &id), member("expires", "2031-05-01T12:00:00Z"));
     for text in [
-        r#"{"user":"ann"}"#.to_owned(),
-        r#"["ann"]"#.to_owned(),
+        r#"{"user":"zoe"}"#.to_owned(),
+        r#"["zoe"]"#.to_owned(),
         format!(r#"{{{},{date},"data":{{}}}}"#, member("id", &other.to_string())),
         format!(r#"{{{right},{date},"data":{{}},"version":2}}"#),
-        format!(r#"{{{right},{},"data":{{}}}}"#, member("expires", "ann")),
-        format!(r#"{{{right},{date},"data":["ann"]}}"#),
+        format!(r#"{{{right},{},"data":{{}}}}"#, member("expires", "zoe")),
+        format!(r#"{{{right},{date},"data":["zoe"]}}"#),
         format!(r#"{{{right},{date}}}"#),
     ] {
         let value = text.into_bytes().into();
         handle.put(&key(&record.id), &value).await;
         for outcome in [store.load(&record.id).await.map(drop), store.save(&record).await] {
             let Err(Error::Decode(text)) = outcome else { panic!("{outcome:?}") };
-            assert!(text.contains("(codec)") && !text.contains("ann") && !text.contains(&id), "{text}");
+            assert!(text.contains("(codec)") && !text.contains("zoe") && !text.contains(&id), "{text}");
             assert!(text.contains(&key(&record.id).fingerprint()), "{text}");
         }
         let mut another = record.clone();
