@@ -481,8 +481,8 @@ impl<T> Inner<T> {
 
 impl<T> Drop for Inner<T> {
     fn drop(&mut self) {
-        if *self.is_open.get_mut() && !*self.save_failed.get_mut() && self.has_changed() {
-            warn_of_loss();
+        if *self.is_open.get_mut() && !*self.save_failed.get_mut() {
+            warn_of_loss(|| self.has_changed());
         }
     }
 }

@@ -92,16 +92,17 @@ impl<T> Session<T> {
 
 impl<T> Drop for Session<T> {
     fn drop(&mut self) {
-        if self.0.warns_of_loss && self.0.has_changed() {
-            warn_of_loss();
+        if self.0.warns_of_loss {
+            warn_of_loss(|| self.0.has_changed());
         }
     }
 }
 
 /// Logs that a session was dropped with unsaved changes.
-pub(crate) fn warn_of_loss() {
-    // After a panic the loss is expected.
-    if !std::thread::panicking() {
+pub(crate) fn warn_of_loss(has_changed: impl FnOnce() -> bool) {
+    // After a panic the loss is expected. `has_changed` calls `Serialize`, whose panic would then abort the
+    // process.
+    if !std::thread::panicking() && has_changed() {
         tracing::warn!(
             "an open session was dropped with unsaved changes, which are lost: call `save`, or `discard` if that is \
              intended"
