@@ -152,7 +152,7 @@ impl<T> State<T> {
         let (origin, value) = self.shared.interpret(self.origin.bytes.clone(), left).await?;
         self.origin = Origin { marks: self.origin.marks, ..origin };
         self.value = value;
-        self.change = Change::Perhaps(None);
+        self.change = if self.saved { Change::Perhaps(None) } else { Change::None };
         self.cleared = false;
         self.discarded = false;
         Ok(())
