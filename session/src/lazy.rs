@@ -46,7 +46,7 @@ struct Inner<T> {
     nesting: Nesting,
     /// Whether the caller saves it, instead of an update.
     is_open: AtomicBool,
-    /// The last save has failed or was dropped, so the caller knows that the changes are not saved.
+    /// The last save has failed, so the caller knows that the changes before it are not saved.
     save_failed: AtomicBool,
     /// The changes are not to be saved.
     discarded: AtomicBool,
@@ -175,7 +175,9 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     pub async fn modify<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
         let mut known = self.inner.lock().await?;
         self.inner.check_not_discarded()?;
-        match self.inner.read(self.key()?, &mut known).await? {
+        let access = self.inner.read(self.key()?, &mut known).await?;
+        self.inner.save_failed.store(false, Ordering::Relaxed);
+        match access {
             Access::Read(state) => Ok(change(state.value_mut())),
             Access::Blind { value, cleared } => {
                 *cleared = false;
@@ -237,6 +239,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         self.inner.check_not_ended()?;
         self.inner.check_not_discarded()?;
         *self.inner.assigned.lock() = Some(assigned);
+        self.inner.save_failed.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -256,9 +259,9 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     /// `save` can be called again.
     pub async fn save(&self) -> Result<()> {
         let mut known = self.inner.lock().await?;
-        self.inner.save_failed.store(true, Ordering::Relaxed);
-        self.inner.save(&mut known).await?;
-        self.inner.save_failed.store(false, Ordering::Relaxed);
+        let saved = self.inner.save(&mut known).await;
+        self.inner.save_failed.store(saved.is_err(), Ordering::Relaxed);
+        saved?;
         // Dropping the state releases its permit for the next update.
         *known = Known::Untouched;
         self.inner.permit.lock().take();

@@ -85,8 +85,9 @@ impl<T> Session<T> {
 
     /// Saves the changes, and does not warn if that fails: the caller gets the error.
     pub(crate) async fn save(session: &mut Self) -> Result<()> {
+        let saved = session.0.save().await;
         session.0.warns_of_loss = false;
-        session.0.save().await
+        saved
     }
 }
 

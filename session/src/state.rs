@@ -215,13 +215,19 @@ impl<T> State<T> {
         self.discarded = true;
     }
 
-    /// Whether a save would change the value that is stored.
+    /// Whether a save would change the value that is stored, or create a session with another value than the
+    /// initial one.
     pub(crate) fn has_changed(&self) -> bool {
+        let deletes = self.cleared && !self.is_new();
         let has_changed = || match &self.change {
-            Change::None => self.cleared && !self.is_new(),
-            Change::Perhaps(before) => before.is_none() || before.as_ref() != self.bare().ok().as_ref(),
+            Change::None => false,
+            Change::Perhaps(before) => {
+                let format = &self.shared.content.format;
+                let initial = || format.encode_bare(&(self.shared.initial)()).ok();
+                before.clone().or_else(initial) != self.bare().ok()
+            }
         };
-        !self.discarded && has_changed()
+        !self.discarded && (deletes || has_changed())
     }
 
     /// Whether the session did not exist before.

@@ -4,13 +4,14 @@
 
 mod common;
 
-use std::{future::pending, io, sync::Arc};
+use std::{future::pending, io, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use larder_session::{
     ErrorKind, Fragment, KvSessions, LazySession, Multi, OpenSession, Result, Session, Sessions,
 };
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 use tracing_subscriber::{fmt::MakeWriter, util::SubscriberInitExt};
 
@@ -77,6 +78,7 @@ async fn a_changed_open_session_that_is_dropped_is_logged() {
         |open| **open = SECRET.to_owned(),
         |open| drop(std::mem::take(&mut **open)),
     ];
+    texts.set(SECRET, "old".to_owned()).await.unwrap();
     for change in changes {
         let lost = losses(async {
             let mut open = texts.open(SECRET).await.unwrap();
@@ -85,13 +87,16 @@ async fn a_changed_open_session_that_is_dropped_is_logged() {
         });
         assert_eq!(lost.await, 1);
     }
-    texts.set(SECRET, SECRET.to_owned()).await.unwrap();
     let cleared = losses(async {
         let mut open = texts.open(SECRET).await.unwrap();
         OpenSession::clear(&mut open);
+        drop(open);
+        let mut open = texts.open(SECRET).await.unwrap();
+        OpenSession::clear(&mut open);
+        open.clear();
     });
-    assert_eq!(cleared.await, 1);
-    assert_eq!(texts.get(SECRET).await.unwrap().as_deref(), Some(SECRET));
+    assert_eq!(cleared.await, 2);
+    assert_eq!(texts.get(SECRET).await.unwrap().as_deref(), Some("old"));
 }
 
 #[tokio::test]
@@ -112,6 +117,12 @@ async fn an_open_session_that_is_unchanged_saved_or_discarded_is_not_logged() {
         open.push('!');
         open.pop();
         drop(open);
+        // New, changed and changed back.
+        let mut open = texts.open(2).await.unwrap();
+        open.push('!');
+        open.pop();
+        drop(open);
+        texts.open_lazy(2).modify(|_| ()).await.unwrap();
         // The error tells the caller.
         storage.overtake("1", json!("other"));
         let mut open = texts.open(1).await.unwrap();
@@ -186,6 +197,73 @@ async fn a_lazy_session_that_is_untouched_read_saved_or_discarded_is_not_logged(
 }
 
 #[tokio::test]
+async fn a_session_whose_save_is_dropped_is_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    storage.gate_writes();
+    let lost = losses(async {
+        let mut open = texts.open(1).await.unwrap();
+        open.push_str(SECRET);
+        assert!(OpenSession::save(open).now_or_never().is_none());
+        let lazy = texts.open_lazy(1);
+        lazy.modify(|text| text.push_str(SECRET)).await.unwrap();
+        assert!(lazy.save().now_or_never().is_none());
+    });
+    assert_eq!(lost.await, 2);
+}
+
+#[tokio::test]
+async fn a_lazy_session_that_is_changed_after_a_failed_save_is_logged() {
+    let storage = Counting::new();
+    let texts = sessions(&storage);
+    let lost = losses(async {
+        let changes: [Change; 2] = [
+            |lazy| lazy.set(SECRET.to_owned()),
+            |lazy| lazy.modify(|text| text.push('!')).now_or_never().unwrap(),
+        ];
+        for change in changes {
+            let lazy = texts.open_lazy(1);
+            lazy.set(SECRET.to_owned()).unwrap();
+            storage.fail_write(ErrorKind::Unavailable);
+            lazy.save().await.unwrap_err();
+            change(&lazy).unwrap();
+        }
+    });
+    assert_eq!(lost.await, 2);
+}
+
+/// A value whose encoding can panic.
+#[derive(Default, Deserialize)]
+struct Fragile {
+    panics: bool,
+}
+
+impl Serialize for Fragile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        assert!(!self.panics, "a panic that must not happen");
+        json!({ "panics": false }).serialize(serializer)
+    }
+}
+
+/// A second panic would abort the process.
+#[tokio::test]
+async fn a_session_that_is_dropped_by_a_panic_is_not_encoded() {
+    let fragile: Sessions<Fragile> = Sessions::new(Counting::new()).unwrap();
+    let open = AssertUnwindSafe(async {
+        let mut open = fragile.open(1).await.unwrap();
+        open.panics = true;
+        panic!("a panic that the test wants");
+    });
+    assert!(open.catch_unwind().await.is_err());
+    let lazy = AssertUnwindSafe(async {
+        let lazy = fragile.open_lazy(1);
+        lazy.modify(|fragile| fragile.panics = true).await.unwrap();
+        panic!("a panic that the test wants");
+    });
+    assert!(lazy.catch_unwind().await.is_err());
+}
+
+#[tokio::test]
 async fn updates_that_fail_or_are_dropped_are_not_logged() {
     let storage = Counting::new();
     let texts = sessions(&storage);
@@ -222,7 +300,7 @@ async fn updates_that_fail_or_are_dropped_are_not_logged() {
         };
         assert!(texts.update_lazy(1, endless).now_or_never().is_none());
 
-        let panicking = std::panic::AssertUnwindSafe(async {
+        let panicking = AssertUnwindSafe(async {
             let mut open = texts.open(1).await.unwrap();
             open.push('!');
             panic!("a panic that the test wants");
