@@ -123,6 +123,10 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         session
     }
 
+    pub(crate) fn has_key(&self) -> bool {
+        self.inner.key.is_ok()
+    }
+
     fn key(&self) -> Result<&Key> {
         self.inner.key.as_ref().map_err(Error::clone)
     }
@@ -219,7 +223,8 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     }
 
     /// Abandons the changes: neither [`save`](Self::save) nor the end of the update saves anything. Changing
-    /// the session after this is an error.
+    /// the session after this is an error. In a [`Multi`](crate::Multi), this abandons only this fragment: the
+    /// others are saved.
     pub fn discard(&self) {
         self.inner.discarded.store(true, Ordering::SeqCst);
     }
@@ -278,15 +283,14 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     pub(crate) async fn again(&self, changed: bool) -> Result<()> {
         let mut known = self.inner.lock().await?;
         self.inner.discarded.store(false, Ordering::SeqCst);
-        *known = match std::mem::replace(&mut *known, Known::Untouched) {
-            Known::Read(state) if changed => Known::Read(state.reload().await?),
-            Known::Read(mut state) => {
-                state.restart().await?;
-                Known::Read(state)
+        match &mut *known {
+            Known::Read(state) if changed => state.reload().await,
+            Known::Read(state) => state.restart().await,
+            other => {
+                *other = Known::Untouched;
+                Ok(())
             }
-            _ => Known::Untouched,
-        };
-        Ok(())
+        }
     }
 
     /// Undoes an earlier save of a session that was read, unless another process has changed it since.

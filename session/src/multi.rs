@@ -96,7 +96,9 @@ impl<F: Fragments> Multi<F> {
     /// The fragments are not saved in one transaction. If a conflict occurs after some fragments were saved,
     /// they start the next run with their values from before the first one, so that changes are not applied
     /// twice. If the update fails in the end, they are restored. Other processes can see such a value in the
-    /// meantime, and restoring needs a storage that works, and sessions that have not changed since.
+    /// meantime, and restoring needs a storage that works, and sessions that have not changed since. A lazy
+    /// fragment that was set or cleared without a read keeps the value of the failed run.
+    /// [`Session::discard`] and [`LazySession::discard`] abandon one fragment; the others are saved.
     ///
     /// The update waits for earlier updates of all fragments, including lazy ones, in an order that avoids
     /// deadlocks. A session that has moved is protected only by compare-and-swap.
@@ -189,10 +191,11 @@ impl<F: Fragments> Multi<F> {
         let keys = keys.into_keys();
         let claims = self.fragments.claims(&keys)?;
         let permits = acquire_permits(&claims).await?;
-        let mut open = self.fragments.open(&keys, permits).await?;
-        check_distinct(F::identities(&open)?)?;
+        let mut ending = Ending::<F>(self.fragments.open(&keys, permits).await?);
+        let open = &mut ending.0;
+        check_distinct(F::identities(open)?)?;
         loop {
-            let handled = handler(F::give(&open)?);
+            let handled = handler(F::give(open)?);
             let (outcome, nested) = Queue::holding(claims.iter().flatten(), handled).await;
             let value = match outcome.into_result() {
                 Ok(value) => value,
@@ -201,20 +204,23 @@ impl<F: Fragments> Multi<F> {
                     return Err(error);
                 }
             };
-            let saved = self.fragments.save(&mut open).await;
+            let saved = self.fragments.save(open).await;
             let changed: Vec<_> = saved.iter().map(Result::is_err).collect();
             let errors = saved.into_iter().filter_map(Result::err);
             // Other errors take precedence: they end the update.
             let Some(error) = errors.min_by_key(|error| error.kind() == ErrorKind::Conflict) else {
                 return Ok(value);
             };
-            if let Err(error) = retries.next(error, Some(&nested)).await {
+            let again = match retries.next(error, Some(&nested)).await {
+                Ok(()) => self.fragments.again(open, &changed).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = again {
                 self.fragments.undo(open).await;
                 // Others may have read the values that were saved and restored.
                 let partly = changed.contains(&false);
                 return Err(if partly { error.partly_applied() } else { error }.into());
             }
-            open = self.fragments.again(open, &changed).await?;
         }
     }
 
@@ -228,27 +234,46 @@ impl<F: Fragments> Multi<F> {
     }
 }
 
-/// The tuple of sessions that the handler of a [`Multi`] takes, to clear them all at once.
-///
-/// ```
-/// use larder_session::{Clear, Fragment, Multi, Sessions};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_session::Result<()> {
-/// # let users: Sessions<u32> = Sessions::builder().prefix("user:").build()?;
-/// # let chats: Sessions<u32> = Sessions::builder().prefix("chat:").build()?;
-/// # let multi = Multi::new((Fragment::strict("user", users), Fragment::lazy("chat", chats)));
-/// multi.update((7, 42), async |mut both| both.clear()).await?;
-/// # Ok(())
-/// # }
-/// ```
+impl Multi<()> {
+    /// Deletes each session when the update is saved; see [`Session::clear`] and [`LazySession::clear`]. For
+    /// the tuple that [`update`](Self::update) passes to its handler. A lazy fragment without a key is
+    /// skipped.
+    ///
+    /// ```
+    /// use larder_session::{Fragment, Multi, Sessions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_session::Result<()> {
+    /// # let users: Sessions<u32> = Sessions::builder().prefix("user:").build()?;
+    /// # let chats: Sessions<u32> = Sessions::builder().prefix("chat:").build()?;
+    /// # let multi = Multi::new((Fragment::strict("user", users), Fragment::lazy("chat", chats)));
+    /// multi.update((7, 42), async |mut both| Multi::clear(&mut both)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Other`](ErrorKind::Other) if a lazy session was discarded, or if its update has ended.
+    pub fn clear(sessions: &mut impl Clear) -> Result<()> {
+        sessions.clear_all()
+    }
+}
+
+/// The tuple of sessions that the handler of a [`Multi`] takes, for [`Multi::clear`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a session or a tuple of sessions",
     label = "expected the sessions that `Multi::update` passes to its handler"
 )]
-pub trait Clear {
-    /// Deletes each session when the update is saved; see [`Session::clear`].
-    fn clear(&mut self);
+pub trait Clear: sealed::Clear {}
+
+/// The open fragments. Lazy sessions end with their update, even if that fails, panics or is dropped.
+struct Ending<F: Fragments>(F::Open);
+
+impl<F: Fragments> Drop for Ending<F> {
+    fn drop(&mut self) {
+        F::end(&self.0);
+    }
 }
 
 /// The lock of a fragment; `None` without a key.
@@ -310,21 +335,22 @@ mod sealed {
     use super::{BoxFuture, Claim, Identity, LazySession, QueuePermit, Result, Session, SessionKey};
     use crate::conflicts::ConflictPolicy;
 
-    /// A session that a handler is given. Not public: the method would hide one of `T`.
-    pub trait Clearable {
-        fn clear_it(&mut self);
+    /// Sessions that a handler is given.
+    pub trait Clear {
+        fn clear_all(&mut self) -> Result<()>;
     }
 
-    impl<T> Clearable for Session<T> {
-        fn clear_it(&mut self) {
+    impl<T> Clear for Session<T> {
+        fn clear_all(&mut self) -> Result<()> {
             Self::clear(self);
+            Ok(())
         }
     }
 
-    impl<T: Send + Sync + 'static> Clearable for LazySession<T> {
-        fn clear_it(&mut self) {
+    impl<T: Send + Sync + 'static> Clear for LazySession<T> {
+        fn clear_all(&mut self) -> Result<()> {
             // Without a key there is nothing to clear.
-            let _ = Self::clear(self);
+            if self.has_key() { Self::clear(self) } else { Ok(()) }
         }
     }
 
@@ -347,8 +373,11 @@ mod sealed {
         fn refs(given: &mut Self::Given) -> Self::Refs<'_>;
         fn identities(open: &Self::Open) -> Result<Vec<Identity>>;
         fn save<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, Vec<Result<()>>>;
-        fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()>;
-        fn again<'a>(&'a self, open: Self::Open, changed: &'a [bool]) -> BoxFuture<'a, Result<Self::Open>>;
+        /// Restores the sessions that were saved.
+        fn undo<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, ()>;
+        /// Prepares the next run of the handler. After an error, `undo` can still restore the sessions.
+        fn again<'a>(&'a self, open: &'a mut Self::Open, changed: &'a [bool]) -> BoxFuture<'a, Result<()>>;
+        fn end(open: &Self::Open);
         fn delete<'a>(&'a self, keys: &'a [SessionKey]) -> BoxFuture<'a, Result<u64>>;
     }
 
@@ -370,12 +399,10 @@ mod sealed {
         /// Identifies the session, if it is known.
         fn identity(open: &Self::Open) -> Result<Option<Identity>>;
         fn save(open: &mut Self::Open) -> BoxFuture<'_, Result<()>>;
-        fn undo<'a>(open: Self::Open) -> BoxFuture<'a, Result<()>>
-        where
-            Self: 'a;
-        fn again<'a>(open: Self::Open, changed: bool) -> BoxFuture<'a, Result<Self::Open>>
-        where
-            Self: 'a;
+        fn undo(open: &mut Self::Open) -> BoxFuture<'_, Result<()>>;
+        fn again(open: &mut Self::Open, changed: bool) -> BoxFuture<'_, Result<()>>;
+        /// Makes remaining handles of a lazy session unusable, and releases its permit.
+        fn end(open: &Self::Open);
         fn delete<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<bool>>;
     }
 }
@@ -419,31 +446,23 @@ impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
         Ok(Some(Session::identity(&open.session()?)))
     }
 
-    fn undo<'a>(open: HandlerState<T>) -> BoxFuture<'a, Result<()>>
-    where
-        Self: 'a,
-    {
-        Box::pin(async move { open.into_state()?.undo().await })
+    fn undo(open: &mut HandlerState<T>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Session::state(&mut open.session()?).undo().await })
     }
 
     fn save(open: &mut HandlerState<T>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Session::save(&mut open.session()?).await })
     }
 
-    fn again<'a>(open: HandlerState<T>, changed: bool) -> BoxFuture<'a, Result<HandlerState<T>>>
-    where
-        Self: 'a,
-    {
+    fn again(open: &mut HandlerState<T>, changed: bool) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let mut state = open.into_state()?;
-            if changed {
-                state = state.reload().await?;
-            } else {
-                state.restart().await?;
-            }
-            Ok(HandlerState::new(state))
+            let mut session = open.session()?;
+            let state = Session::state(&mut session);
+            if changed { state.reload().await } else { state.restart().await }
         })
     }
+
+    fn end(_open: &HandlerState<T>) {}
 
     fn delete<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<bool>> {
         Box::pin(self.0.delete(key))
@@ -485,25 +504,20 @@ impl<T: Send + Sync + 'static> sealed::Part for Lazy<T> {
         Ok(None)
     }
 
-    fn undo<'a>(open: LazySession<T>) -> BoxFuture<'a, Result<()>>
-    where
-        Self: 'a,
-    {
-        Box::pin(async move { open.undo().await })
+    fn undo(open: &mut LazySession<T>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(LazySession::undo(open))
     }
 
     fn save(open: &mut LazySession<T>) -> BoxFuture<'_, Result<()>> {
         Box::pin(open.save_for_now())
     }
 
-    fn again<'a>(open: LazySession<T>, changed: bool) -> BoxFuture<'a, Result<LazySession<T>>>
-    where
-        Self: 'a,
-    {
-        Box::pin(async move {
-            open.again(changed).await?;
-            Ok(open)
-        })
+    fn again(open: &mut LazySession<T>, changed: bool) -> BoxFuture<'_, Result<()>> {
+        Box::pin(LazySession::again(open, changed))
+    }
+
+    fn end(open: &LazySession<T>) {
+        open.end();
     }
 
     fn delete<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<bool>> {
@@ -577,9 +591,9 @@ macro_rules! fragments {
                 Ok([$($part::identity(&open.$index)?),+].into_iter().flatten().collect())
             }
 
-            fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()> {
+            fn undo<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, ()> {
                 Box::pin(async move {
-                    let undone = [$($part::undo(open.$index).await),+];
+                    let undone = [$($part::undo(&mut open.$index).await),+];
                     for error in undone.into_iter().filter_map(Result::err) {
                         tracing::warn!(kind = %error.kind(), %error, "a fragment that was saved could not be restored");
                     }
@@ -588,16 +602,21 @@ macro_rules! fragments {
 
             fn again<'a>(
                 &'a self,
-                open: Self::Open,
+                open: &'a mut Self::Open,
                 changed: &'a [bool],
-            ) -> BoxFuture<'a, Result<Self::Open>> {
+            ) -> BoxFuture<'a, Result<()>> {
                 Box::pin(async move {
-                    Ok(($(
-                        $part::again(open.$index, changed[$index])
+                    $(
+                        $part::again(&mut open.$index, changed[$index])
                             .await
-                            .map_err(|error| named(self.$index.name, error))?,
-                    )+))
+                            .map_err(|error| named(self.$index.name, error))?;
+                    )+
+                    Ok(())
                 })
+            }
+
+            fn end(open: &Self::Open) {
+                $($part::end(&open.$index);)+
             }
 
             fn delete<'a>(&'a self, keys: &'a [SessionKey]) -> BoxFuture<'a, Result<u64>> {
@@ -614,9 +633,12 @@ macro_rules! fragments {
             }
         }
 
-        impl<$($part: sealed::Clearable),+> Clear for ($($part,)+) {
-            fn clear(&mut self) {
-                $(self.$index.clear_it();)+
+        impl<$($part: sealed::Clear),+> Clear for ($($part,)+) {}
+
+        impl<$($part: sealed::Clear),+> sealed::Clear for ($($part,)+) {
+            fn clear_all(&mut self) -> Result<()> {
+                $(self.$index.clear_all()?;)+
+                Ok(())
             }
         }
 

@@ -44,7 +44,9 @@ impl<T> Session<T> {
         session.0.clear();
     }
 
-    /// Abandons the update without an error: nothing of it is saved, not even later changes.
+    /// Abandons the update without an error: nothing of it is saved. Later changes are accepted, but not
+    /// saved either; with a [`LazySession`](crate::LazySession) they are an error. In a
+    /// [`Multi`](crate::Multi), this abandons only this fragment: the others are saved.
     ///
     /// ```
     /// use larder_session::{Session, Sessions};
@@ -77,6 +79,10 @@ impl<T> Session<T> {
     #[must_use]
     pub fn storage_key(session: &Self) -> &Key {
         &session.0.slot.key
+    }
+
+    pub(crate) fn state(session: &mut Self) -> &mut State<T> {
+        &mut session.0
     }
 
     pub(crate) fn identity(session: &Self) -> Identity {

@@ -22,7 +22,8 @@ const MAX_ATTEMPTS: usize = 256;
 /// A session in memory, with its stored state and the condition for saving it.
 pub(crate) struct State<T> {
     shared: Arc<Shared<T>>,
-    permit: QueuePermit,
+    /// `None` only after a reload has failed.
+    permit: Option<QueuePermit>,
     nesting: Nesting,
     origin: Origin,
     pub(crate) slot: Slot,
@@ -121,7 +122,7 @@ impl<T> State<T> {
             .map_err(|error| shared.store().name_entry(error, &slot.key))?;
         Ok(Self {
             shared: Arc::clone(shared),
-            permit,
+            permit: Some(permit),
             nesting,
             origin,
             slot,
@@ -141,8 +142,13 @@ impl<T> State<T> {
     }
 
     /// Reads the session again. Keeps the permit unless the session has moved.
-    pub(crate) async fn reload(self) -> Result<Self> {
-        Self::load(&self.shared, self.permit, self.nesting).await
+    pub(crate) async fn reload(&mut self) -> Result<()> {
+        let permit = match self.permit.take() {
+            Some(permit) => permit,
+            None => self.shared.queue.enter(&self.slot.key, &self.nesting).await?,
+        };
+        *self = Self::load(&self.shared, permit, self.nesting.clone()).await?;
+        Ok(())
     }
 
     /// Restores the session as it was read. If it has been saved since, the next save replaces that.
@@ -181,7 +187,8 @@ impl<T> State<T> {
             Ok(()) => Ok(None),
             Err(error) => {
                 retries.next(error, nested).await?;
-                self.reload().await.map(Some)
+                self.reload().await?;
+                Ok(Some(self))
             }
         }
     }

@@ -16,8 +16,8 @@ use std::{
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::join};
 use larder_core::{Expiry, clock::unix_millis};
 use larder_session::{
-    Clear, ConflictPolicy, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Session,
-    Sessions, key,
+    ConflictPolicy, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Session, Sessions,
+    key,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -440,13 +440,13 @@ mod multi {
         for key in ["user:7", "chat:42"] {
             storage.put(key, "5").await;
         }
-        strict(&storage).update((7, 42), async |mut all| all.clear()).await.unwrap();
+        strict(&storage).update((7, 42), async |mut all| Multi::clear(&mut all)).await.unwrap();
         assert_eq!((storage.record("user:7").await, storage.record("chat:42").await), (None, None));
 
         for key in ["user:7", "chat:42"] {
             storage.put(key, "5").await;
         }
-        mixed(&storage).update((7, 42), async |mut all| all.clear()).await.unwrap();
+        mixed(&storage).update((7, 42), async |mut all| Multi::clear(&mut all)).await.unwrap();
         assert_eq!((storage.record("user:7").await, storage.record("chat:42").await), (None, None));
 
         storage.put("user:7", "5").await;

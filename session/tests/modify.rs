@@ -350,8 +350,6 @@ async fn open_sessions_dereference_to_the_value_at_once() {
     assert!(sessions.with(1, |busy| busy.0 == called).await.unwrap());
     sessions
         .update(2, async |mut busy| {
-            #[allow(unused_imports)] // It must not apply to one session.
-            use larder_session::Clear as _;
             busy.clear();
             busy.discard();
             busy.save();

@@ -6,10 +6,13 @@ mod common;
 
 use std::time::Duration;
 
-use larder_session::{ConflictPolicy, ErrorKind, Fragment, Lifetime, Multi, Sessions};
+use larder_session::{
+    ConflictPolicy, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Sessions, ok,
+};
+use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::common::{Counting, HandlerError, kind, soon};
+use crate::common::{Call, Counting, HandlerError, kind, soon};
 
 fn accounts(storage: &Counting, prefix: &str) -> Sessions<i64> {
     Sessions::builder().storage(storage.clone()).prefix(prefix).build().unwrap()
@@ -88,6 +91,119 @@ async fn a_conflict_after_a_partial_save_has_an_unknown_outcome() {
     });
     let error = transfer.await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Conflict, larder_core::Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn saves_are_undone_if_the_session_of_a_conflict_cannot_be_read_again() {
+    let storage = Counting::new();
+    let (from, to) = (accounts(&storage, "from:"), accounts(&storage, "to:"));
+    from.set(1, 100).await.unwrap();
+    to.set(1, 5).await.unwrap();
+    let strict = Multi::new((Fragment::strict("from", from.clone()), Fragment::strict("to", to.clone())));
+    storage.overtake("to:1", json!(7));
+    let transfer = strict.update((1, 1), async |(mut from, mut to)| {
+        storage.fail_read(ErrorKind::Unavailable);
+        *from -= 10;
+        *to += 10;
+    });
+    let error = transfer.await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, larder_core::Outcome::Unknown));
+    assert_eq!((from.get(1).await.unwrap(), to.get(1).await.unwrap()), (Some(100), Some(7)));
+
+    let lazy = Multi::new((Fragment::lazy("to", to.clone()), Fragment::lazy("from", from.clone())));
+    storage.overtake("from:1", json!(200));
+    let transfer = lazy.update((1, 1), async |(to, from)| {
+        from.modify(|from| *from -= 10).await?;
+        to.modify(|to| *to += 10).await?;
+        storage.fail_read(ErrorKind::Unavailable);
+        ok(())
+    });
+    let error = transfer.await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, larder_core::Outcome::Unknown));
+    assert_eq!((from.get(1).await.unwrap(), to.get(1).await.unwrap()), (Some(200), Some(7)));
+}
+
+#[tokio::test]
+async fn a_conflict_in_one_fragment_writes_no_unchanged_fragment() {
+    let storage = Counting::new();
+    let migrated: Sessions<i64> = Sessions::builder()
+        .storage(storage.clone())
+        .prefix("migrated:")
+        .migrations(Migrations::new().step(1, |data: i64| data + 1))
+        .persist_migrated(false)
+        .build()
+        .unwrap();
+    for key in ["changed:1", "read:1", "migrated:1"] {
+        storage.put_json(key, json!(5)).await;
+    }
+    let multi = Multi::new((
+        Fragment::strict("changed", accounts(&storage, "changed:")),
+        Fragment::strict("read", accounts(&storage, "read:")),
+        Fragment::strict("migrated", migrated),
+        Fragment::lazy("loaded", accounts(&storage, "loaded:")),
+    ));
+    storage.overtake("changed:1", json!(7));
+    storage.forget_counts();
+    multi
+        .update((1, 1, 1, 1), async |(mut changed, read, migrated, loaded)| {
+            loaded.load().await?;
+            assert_eq!((*read, *migrated), (5, 6));
+            *changed += 1;
+            ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(storage.text("changed:1").await.unwrap(), "8");
+    // The conflict, and the save of the second run.
+    assert_eq!((storage.writes(), storage.count(Call::WriteIf)), (2, 2));
+    assert_eq!(storage.record("loaded:1").await, None);
+}
+
+#[tokio::test]
+async fn a_lazy_session_that_outlives_its_update_is_unusable_and_blocks_no_other() {
+    let storage = Counting::new();
+    let chats = accounts(&storage, "chat:");
+    let multi = Multi::new((
+        Fragment::strict("user", accounts(&storage, "user:")),
+        Fragment::lazy("chat", chats.clone()),
+    ));
+    let kept: Mutex<Vec<LazySession<i64>>> = Mutex::default();
+    for (is_read, fails) in [(true, false), (false, false), (true, true)] {
+        let outcome = multi.update((1, 1), async |(_, chat)| {
+            if is_read {
+                chat.get().await?;
+            }
+            kept.lock().push(chat);
+            if fails { Err(HandlerError::Refused) } else { Ok(()) }
+        });
+        assert_eq!(outcome.await.is_err(), fails);
+    }
+    let kept = kept.into_inner();
+    for chat in &kept {
+        assert_eq!(kind(chat.modify(|chat| *chat += 100).await), ErrorKind::Other);
+        assert_eq!(kind(chat.set(100)), ErrorKind::Other);
+    }
+    let next = tokio::time::timeout(Duration::from_secs(5), chats.modify(1, |chat| *chat += 1));
+    next.await.expect("it must not wait for the kept handles").unwrap();
+    assert_eq!(chats.get(1).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn clearing_all_fragments_fails_if_one_was_discarded_and_skips_one_without_a_key() {
+    let storage = Counting::new();
+    let multi = Multi::new((
+        Fragment::strict("user", accounts(&storage, "user:")),
+        Fragment::lazy("chat", accounts(&storage, "chat:")),
+    ));
+    storage.put_json("user:1", json!(5)).await;
+    let discarded = multi.update((1, 1), async |mut both| {
+        both.1.discard();
+        Multi::clear(&mut both)
+    });
+    assert_eq!(kind(discarded.await), ErrorKind::Other);
+    assert_eq!(storage.text("user:1").await.unwrap(), "5");
+    multi.update((1, None::<i64>), async |mut both| Multi::clear(&mut both)).await.unwrap();
+    assert_eq!(storage.record("user:1").await, None);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Several sessions in one update, strict and lazy.
 
-use larder_session::{Clear, ErrorKind, Fragment, Multi};
+use larder_session::{ErrorKind, Fragment, Multi};
 
 use super::*;
 
@@ -37,7 +37,7 @@ async fn fragments() -> Result<()> {
 
     // Deletes the session of each fragment.
     session
-        .update((user_id, chat_id), async |mut all| all.clear())
+        .update((user_id, chat_id), async |mut all| Multi::clear(&mut all))
         .await?;
     assert_eq!(users.get(7).await?, None);
     assert_eq!(chats.get(42).await?, None);
