@@ -15,8 +15,8 @@ pub(crate) const RESERVED: &str = "larder:";
 /// |---|---|
 /// | text: `&str`, `String`, `Box<str>`, `Arc<str>`, `Cow<str>`, [`Key`] | the text |
 /// | an integer | its decimal digits |
-/// | a tuple of two or three of them | `a/b` or `a/b/c`; see below |
-/// | an `Option` of one of them | the same, or [no key](Self::missing) |
+/// | a tuple of two or three of them, or of `Option`s | `a/b` or `a/b/c`; see below |
+/// | an `Option` of one of these | the same, or [no key](Self::missing) |
 ///
 /// References to texts and integers are accepted too. The functions of [this module](self) make the usual
 /// keys of bots.
@@ -47,7 +47,12 @@ pub(crate) const RESERVED: &str = "larder:";
 /// assert_eq!(SessionKey::from(("a", "b/c")).as_str(), Some("a/b%2Fc"));
 /// ```
 ///
-/// A tuple with a part that is missing or empty is not a key.
+/// A tuple with a part that is missing or empty is not a key. A tuple is not a part of another tuple:
+///
+/// ```compile_fail,E0277
+/// # use larder_session::key::SessionKey;
+/// SessionKey::from((("a", "b"), "c"));
+/// ```
 ///
 /// # Ids of frameworks
 ///
@@ -172,8 +177,23 @@ impl From<&Self> for SessionKey {
     }
 }
 
+/// A part of a tuple that is converted to a [`SessionKey`]: a text, an integer, or an `Option` of one.
+///
+/// A [`SessionKey`] or a tuple is not a part: `(("a", "b"), "c")` would have the same key as `("a/b", "c")`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a part of a session's key",
+    label = "expected a text, an integer, or an `Option`"
+)]
+pub trait KeyPart: Into<SessionKey> {}
+
+impl KeyPart for &str {}
+impl KeyPart for String {}
+impl<P: KeyPart> KeyPart for Option<P> {}
+
 macro_rules! from_text {
     ($($type:ty),+) => {$(
+        impl KeyPart for $type {}
+
         impl From<$type> for SessionKey {
             fn from(value: $type) -> Self {
                 text(&value)
@@ -192,13 +212,13 @@ from_text!(&&str, &String);
 from_values_and_references!(Box<str>, Arc<str>, Cow<'_, str>, Key);
 from_values_and_references!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
-impl<A: Into<Self>, B: Into<Self>> From<(A, B)> for SessionKey {
+impl<A: KeyPart, B: KeyPart> From<(A, B)> for SessionKey {
     fn from((a, b): (A, B)) -> Self {
         Self::joined([a.into(), b.into()])
     }
 }
 
-impl<A: Into<Self>, B: Into<Self>, C: Into<Self>> From<(A, B, C)> for SessionKey {
+impl<A: KeyPart, B: KeyPart, C: KeyPart> From<(A, B, C)> for SessionKey {
     fn from((a, b, c): (A, B, C)) -> Self {
         Self::joined([a.into(), b.into(), c.into()])
     }
