@@ -14,7 +14,7 @@ use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result,
 
 use crate::{
     conflicts::Retries,
-    key::{IntoSessionKey, RESERVED, SessionKey},
+    key::{IntoSessionKey, RESERVED},
     lazy::LazySession,
     lease::{Lease, Leases},
     outcome::{HandlerFuture, Outcome},
@@ -81,7 +81,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The closure may run more than once: if another process changes the session between the read and the
     /// write, the session is read again and the closure runs again on the new value
     /// ([`ConflictPolicy`](crate::ConflictPolicy) chooses something else). Nothing is written if the value
-    /// does not change. A session that did not exist is written even then.
+    /// does not change. A session that did not exist is written even then. To compare them, the value is
+    /// encoded before and after the closure.
     ///
     /// Updates of one key run one after another, in the order of their calls.
     ///
@@ -190,7 +191,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// - Through another `Sessions` on the same [`Store`], the inner update fails before it runs.
     /// - Through another handle on the same store, the inner update is saved, and the outer one fails when it
     ///   detects that its own handler has changed the session (with
-    ///   [`ConflictPolicy::Fail`](crate::ConflictPolicy::Fail) this is an ordinary conflict).
+    ///   [`ConflictPolicy::Fail`](crate::ConflictPolicy::Fail), or in [`update_once`](Self::update_once), this
+    ///   is an ordinary conflict).
     /// - In a task that the handler spawns and awaits, the inner update looks like any other update. It waits
     ///   until the [queue timeout](crate::SessionsBuilder::queue_timeout).
     ///
@@ -319,9 +321,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         }
     }
 
-    /// Reads the session under `key`. The caller changes it and [saves](OpenSession::save) it. Until then its
-    /// updates wait. An update that the caller itself starts in the meantime waits until the
-    /// [queue timeout](crate::SessionsBuilder::queue_timeout).
+    /// Reads the session under `key`. The caller changes it and [saves](OpenSession::save) it. Until then,
+    /// other updates of the session wait. An update that the caller itself starts in the meantime waits until
+    /// the [queue timeout](crate::SessionsBuilder::queue_timeout).
     ///
     /// Prefer [`modify`](Self::modify) or [`update`](Self::update), which run again after a conflict.
     ///
@@ -350,7 +352,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Calls `look` with the session under `key`, or with the initial value if it does not exist. Does not
-    /// wait for updates, and writes nothing.
+    /// wait for updates and does not change the value. With a sliding lifetime it extends the session.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -370,7 +372,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         Ok(look(&session.unwrap_or_else(|| (self.shared.initial)())))
     }
 
-    /// Reads the session under `key`. Returns `None` if it does not exist. Does not wait for updates.
+    /// Reads the session under `key`. Returns `None` if it does not exist. Does not wait for updates and does
+    /// not change the value. With a sliding lifetime it extends the session.
     ///
     /// # Errors
     ///
@@ -468,7 +471,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`Conflict`](larder_core::ErrorKind::Conflict) if both keys have a session and there is no `merge`;
     /// nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without compare-and-swap.
     /// Those of reading and writing; a second call continues the move.
-    pub async fn move_key(&self, old: impl IntoSessionKey, new: impl Into<SessionKey>) -> Result<()> {
+    pub async fn move_key(&self, old: impl IntoSessionKey, new: impl IntoSessionKey) -> Result<()> {
         let (old, new) = (self.key(old)?, self.key(new)?);
         let _permit = match self.shared.queue.enter(&old, &Nesting::Refused).await {
             // The session's own handler moves it.

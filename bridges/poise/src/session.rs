@@ -188,7 +188,7 @@ impl CommandSession<'_, KvSessions> {
     }
 
     /// Like [`update`](Self::update), with a handler that never runs twice: for one that sends messages, or
-    /// that consumes what it captures. If another process changes the session while it runs, the update fails
+    /// that consumes its captures. If another process changes the session while it runs, the update fails
     /// with [`Conflict`](crate::ErrorKind::Conflict); see [`Sessions::update_once`].
     ///
     /// ```
@@ -322,7 +322,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     }
 
     /// Like [`update`](Self::update), with a handler that never runs twice: for one that sends messages, or
-    /// that consumes what it captures. If another process changes the session while it runs, the update fails
+    /// that consumes its captures. If another process changes the session while it runs, the update fails
     /// with [`Conflict`](crate::ErrorKind::Conflict); see [`Sessions::update_once`].
     ///
     /// ```
@@ -348,7 +348,8 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
         self.sessions.update_once(self.key, handler).await
     }
 
-    /// Reads the session, or returns `None` if it does not exist. Never waits for other commands.
+    /// Reads the session, or returns `None` if it does not exist. Does not wait for other commands and does not
+    /// change the value. With a sliding lifetime it extends the session.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
@@ -367,7 +368,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     }
 
     /// Calls `look` with the value, or with the initial value if there is no session. Does not wait for
-    /// updates, and writes nothing.
+    /// updates and does not change the value. With a sliding lifetime it extends the session.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
