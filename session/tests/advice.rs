@@ -3,11 +3,15 @@
 //! Only Larder's own text is compared, so that this does not depend on how a compiler lays out its messages.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use serde_json::Value;
 
 /// Each function is wrong in one way.
 const PROGRAM: &str = r#"
@@ -90,7 +94,7 @@ fn compile(program: &str) -> io::Result<String> {
         .args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "-"])
         .args(["--out-dir", env!("CARGO_TARGET_TMPDIR")])
         .arg(format!("-Ldependency={}", libraries.display()))
-        .arg(format!("--extern=larder_session={}", newest_build(libraries)?.display()))
+        .arg(format!("--extern=larder_session={}", library(&test)?.display()))
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
@@ -98,16 +102,30 @@ fn compile(program: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&compiler.wait_with_output()?.stderr).into_owned())
 }
 
-/// Every set of features has a build of its own. The newest has the code that this test was built with.
-fn newest_build(libraries: &Path) -> io::Result<PathBuf> {
-    let mut builds = Vec::new();
-    for file in fs::read_dir(libraries)? {
-        let file = file?;
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("liblarder_session-") && name.ends_with(".rlib") {
-            builds.push((file.metadata()?.modified()?, file.path()));
+/// Returns the library that this test was built with. Each set of features has a build of its own. Cargo's
+/// fingerprint of the test contains that of the library.
+fn library(test: &Path) -> io::Result<PathBuf> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "cargo's files have another layout");
+    let libraries = test.parent().ok_or_else(missing)?;
+    let fingerprints = libraries.with_file_name(".fingerprint");
+    let own = test.file_stem().and_then(OsStr::to_str).and_then(hash).ok_or_else(missing)?;
+    let own = fingerprints.join(format!("larder-session-{own}/test-integration-test-advice.json"));
+    let own: Value = serde_json::from_slice(&fs::read(own)?)?;
+    let uses = own["deps"].as_array().into_iter().flatten().find(|uses| uses[1] == "larder_session");
+    let library = uses.and_then(|uses| uses[3].as_u64()).ok_or_else(missing)?;
+    let library = format!("{:016x}", library.swap_bytes());
+    for directory in fs::read_dir(fingerprints)? {
+        let directory = directory?.path();
+        if fs::read_to_string(directory.join("lib-larder_session")).is_ok_and(|found| found == library)
+            && let Some(hash) = directory.file_name().and_then(OsStr::to_str).and_then(hash)
+        {
+            return Ok(libraries.join(format!("liblarder_session-{hash}.rlib")));
         }
     }
-    builds.into_iter().max().map(|(_, path)| path).ok_or_else(|| io::ErrorKind::NotFound.into())
+    Err(missing())
+}
+
+/// Returns the hash at the end of the name of one of cargo's files.
+fn hash(name: &str) -> Option<&str> {
+    name.rsplit_once('-').map(|(_, hash)| hash)
 }
