@@ -120,12 +120,17 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
     where
         D: Default + Clone,
     {
-        match self.dialogues.modify(chat, |dialogue| dialogue.clone()).await {
+        match self.dialogues.open(chat).await {
+            Ok(dialogue) => {
+                let state = D::clone(&dialogue);
+                OpenSession::save(dialogue).await?;
+                Ok(state)
+            }
             Err(error) if self.resets(&error) => {
                 self.dialogues.set(chat, D::default()).await?;
                 Ok(D::default())
             }
-            outcome => outcome,
+            Err(error) => Err(error),
         }
     }
 
