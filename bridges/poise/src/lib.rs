@@ -10,7 +10,8 @@ mod session;
 mod sessions;
 
 pub use larder_session::{
-    Error, ErrorKind, Fragment, KvSession, KvSessions, Multi, Result, Session, SessionKey, Sessions, ok,
+    ConflictPolicy, Error, ErrorKind, Fragment, KvSession, KvSessions, Lifetime, Migrations, Multi, Result,
+    Session, SessionKey, Sessions, ok,
 };
 
 pub use crate::{
