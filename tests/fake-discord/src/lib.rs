@@ -146,8 +146,8 @@ impl Discord {
     ///
     /// # Errors
     ///
-    /// If the bot does not answer within `patience`.
-    pub async fn interact(&self, mut interaction: Value, patience: Duration) -> Result<Answer, NoAnswer> {
+    /// If the bot does not answer within `limit`.
+    pub async fn interact(&self, mut interaction: Value, limit: Duration) -> Result<Answer, NoAnswer> {
         let id = self.shared.new_id();
         let token = payload::interaction_token(&id);
         let (sender, mut answers) = mpsc::unbounded_channel();
@@ -163,7 +163,7 @@ impl Discord {
         interaction["id"] = json!(id);
         interaction["token"] = json!(token);
         self.dispatch("INTERACTION_CREATE", interaction);
-        let answer = timeout(patience, answers.recv()).await;
+        let answer = timeout(limit, answers.recv()).await;
         answer.ok().flatten().ok_or(NoAnswer)
     }
 
