@@ -232,7 +232,7 @@ fn command(registry: &Registry) -> clap::Command {
     Arguments::command().after_help(help)
 }
 
-/// Marks an argument that begins with `-` and a digit, such as the ID of a Telegram group, so that clap does not
+/// Marks an argument that begins with `-` and a digit, such as the id of a Telegram group, so that clap does not
 /// parse it as options. An argument of a process cannot contain this character.
 const MARK: char = '\0';
 

@@ -43,8 +43,8 @@ pub(crate) struct Table {
 pub(crate) struct Shard {
     /// With eviction, in the order of use: the least recently used row is the first.
     pub(crate) rows: LinkedHashMap<Key, Row, RandomState>,
-    /// The keys by the [IDs](Row::id) of their rows, for listings. A row keeps its ID while the entry exists, so a
-    /// listing can continue after an ID.
+    /// The keys by the [ids](Row::id) of their rows, for listings. A row keeps its id while the entry exists, so a
+    /// listing can continue after an id.
     keys: BTreeMap<u64, Key>,
     /// The version of the last write. Each map starts at its own number and adds [`SHARDS`] each time, so no two
     /// entries have the same version.
@@ -167,7 +167,7 @@ impl Shard {
         Some(row.record(options.value, options.ttl, now))
     }
 
-    /// Returns up to `count` keys that begin with `prefix`, starting at the ID `from`, and the ID to continue from
+    /// Returns up to `count` keys that begin with `prefix`, starting at the id `from`, and the id to continue from
     /// (`None` at the end).
     pub(crate) fn page(&self, prefix: &str, from: u64, count: usize) -> (Vec<Key>, Option<u64>) {
         let mut next = None;
@@ -201,7 +201,7 @@ impl Shard {
         let replaced = match &mut entry {
             RawEntryMut::Occupied(entry) => {
                 if evicts {
-                    // Moved to the back so that this write does not evict the entry itself: that would change its ID,
+                    // Moved to the back so that this write does not evict the entry itself: that would change its id,
                     // and a listing could miss it.
                     entry.to_back();
                     entry.get_mut().used = now;

@@ -12,7 +12,7 @@ use crate::{
     keyspace::Route,
 };
 
-/// Returns the ID of the server process; `None` if this user may not read it. Rejects a single node of a cluster, whose
+/// Returns the id of the server process; `None` if this user may not read it. Rejects a single node of a cluster, whose
 /// listing would lack the keys of the other nodes.
 pub(crate) async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<String>> {
     let info = connection.query(redis::cmd("INFO").arg("server").clone(), route).await;
@@ -24,7 +24,7 @@ pub(crate) async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> R
 }
 
 /// Returns the identity of the database, which does not depend on the address of the server. `None` if the server does
-/// not have it or this user may not read it. A server and its replicas share their replication ID; all nodes of a
+/// not have it or this user may not read it. A server and its replicas share their replication id; all nodes of a
 /// cluster know the masters.
 pub(crate) async fn database(connection: &ActiveConnection) -> Result<Option<String>> {
     let questions =

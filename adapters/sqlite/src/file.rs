@@ -21,7 +21,7 @@ pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()
     let _guard = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    // Keys may be session IDs.
+    // Keys may be session ids.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = match options.open(path) {

@@ -33,7 +33,7 @@
 //!
 //! - A program that writes a row must set `version` to a new random number, or compare-and-swap misses the change.
 //! - The table may have further columns, which Larder ignores. They need a default or must allow nulls.
-//! - A table must have row IDs: one created `WITHOUT ROWID` is rejected.
+//! - A table must have row ids: one created `WITHOUT ROWID` is rejected.
 //!
 //! A row whose `expires_at` has passed counts as absent, and the sweeper removes it. `expires_at` has no index, because
 //! every write would have to update it. Instead, a sweep reads the next 100,000 rows, or more if many have expired, so
@@ -49,7 +49,7 @@
 //!
 //! # The file
 //!
-//! Only its owner can read and write a new file, because keys may be session IDs. The option `permissions` changes
+//! Only its owner can read and write a new file, because keys may be session ids. The option `permissions` changes
 //! this. SQLite gives the files beside the database (`-wal`, `-shm`) the permissions of the database. An existing file
 //! keeps its permissions.
 //!

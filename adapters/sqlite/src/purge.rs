@@ -1,7 +1,7 @@
 //! Removes expired rows.
 //!
 //! An index on the deadline would find them at once, but each write would change two places of it, which halves the
-//! speed of writes at 1,000,000 keys. Instead, a sweep reads the table in slices, in the order of row IDs. It starts a
+//! speed of writes at 1,000,000 keys. Instead, a sweep reads the table in slices, in the order of row ids. It starts a
 //! statement that writes only for a slice with expired rows, so writers wait for at most one slice.
 
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use crate::{error::from_driver, table::SqliteStorage};
 
-/// The smallest row ID.
+/// The smallest row id.
 pub(crate) const FIRST: i64 = i64::MIN;
 /// The number of rows in a slice.
 const SLICE: u32 = 1_000;
@@ -52,7 +52,7 @@ pub(crate) async fn sweep(storage: &SqliteStorage) -> Result<u64> {
     Ok(purged)
 }
 
-/// Removes the expired rows of the slice that begins at the row ID `from`. Returns their number, and the first row ID
+/// Removes the expired rows of the slice that begins at the row id `from`. Returns their number, and the first row id
 /// of the next slice (`None` after the last).
 async fn slice(storage: &SqliteStorage, from: i64) -> Result<(u64, Option<i64>)> {
     let call = sqlx::query(storage.sql.slice.clone()).bind(from).bind(SLICE);

@@ -11,7 +11,7 @@ use crate::{
 
 impl Config {
     /// Returns the SQL that creates the configured table, to run by hand.
-    // The table has row IDs: without them, the primary key's tree would hold the values, and finding a key among large
+    // The table has row ids: without them, the primary key's tree would hold the values, and finding a key among large
     // values would read overflow pages. The value is last, so that reading the columns before it skips those pages. The
     // deadline has no index, which each write would change: see the module `purge`.
     #[must_use]
@@ -106,7 +106,7 @@ async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<C
     sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)
 }
 
-/// Returns a problem if the table has no row IDs, which sweeps need.
+/// Returns a problem if the table has no row ids, which sweeps need.
 async fn without_row_ids(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND wr)";
     let without = sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)?;
@@ -146,7 +146,7 @@ fn problem(columns: &[Column], value: &str) -> Option<String> {
             return Some("its primary key is not the column `key` alone".to_owned());
         }
         if name.eq_ignore_ascii_case(ROW_ID) {
-            return Some(format!("its column `{name}` hides the row IDs"));
+            return Some(format!("its column `{name}` hides the row ids"));
         }
         if *not_null && !has_default {
             return Some(format!("its column `{name}` has no default and does not allow nulls"));

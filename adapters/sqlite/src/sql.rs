@@ -17,7 +17,7 @@ pub(crate) const MAX_ROWS: usize = 256;
 /// because `unixepoch` returns seconds with a fraction.
 const NOW: &str = "(SELECT CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER))";
 
-/// The row ID, by the name that is least likely to be a column of the table.
+/// The row id, by the name that is least likely to be a column of the table.
 pub(crate) const ROW_ID: &str = "_rowid_";
 
 pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -50,10 +50,10 @@ pub(crate) struct Sql {
     /// The keys that are not text, and so not Larder's: blobs, and null keys in the first page of an unbounded
     /// listing.
     pub(crate) others: SqlStr,
-    /// The last row ID of a slice, and whether any of its rows has expired. Returns no row for an empty slice.
-    /// Parameters: the first possible row ID; the number of rows.
+    /// The last row id of a slice, and whether any of its rows has expired. Returns no row for an empty slice.
+    /// Parameters: the first possible row id; the number of rows.
     pub(crate) slice: SqlStr,
-    /// Deletes the expired rows of a slice. Parameters: its first and last row ID.
+    /// Deletes the expired rows of a slice. Parameters: its first and last row id.
     pub(crate) purge: SqlStr,
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct SqliteStorage {
     pub(crate) info: Info,
     pub(crate) location: Option<Location>,
     pub(crate) sweeper: Sweeper,
-    /// The row ID at which the next sweep begins.
+    /// The row id at which the next sweep begins.
     pub(crate) swept: AtomicI64,
 }
 
