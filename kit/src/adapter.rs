@@ -40,6 +40,11 @@ use larder_core::{Result, Store};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an adapter",
+    label = "expected an adapter",
+    note = "`larder_NAME::Adapter` is the type to pass, such as `larder_sqlite::Adapter`"
+)]
 pub trait Adapter: Send + Sync + 'static {
     /// The schemes of the adapter's URLs, in lower case and without the colon.
     ///
@@ -49,12 +54,15 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// The forms of the adapter's URLs, each with a short description, for the help of a command line.
     ///
+    /// Each form begins with one of [`SCHEMES`](Self::SCHEMES) and a colon, which a registry checks when the program is
+    /// compiled. If a later adapter replaces this one for a scheme, the forms with that scheme are not listed.
+    ///
     /// Default: none.
     const URLS: &'static [(&'static str, &'static str)] = &[];
 
     /// Opens the store at `url`, and creates the store if it does not exist.
     ///
-    /// The scheme of `url` is one of [`SCHEMES`](Self::SCHEMES), in lower or upper case.
+    /// The scheme of `url` is one of [`SCHEMES`](Self::SCHEMES), in any case (`Redis:`).
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@
 //! | [`config!`], [`choices!`] | the adapter's configuration, in code, in URLs and in files |
 //! | [`Layout`], [`ValueFormat`], [`Interval`], [`Timeout`], [`Secret`], [`Permissions`] | option types that several adapters use |
 //! | [`StoreUrl`], [`redact`] | storage URLs |
-//! | [`Adapter`] | opening stores by URL, together with other adapters |
+//! | [`Adapter`], [`is_scheme`] | opening stores by URL, together with other adapters |
 
 mod adapter;
 mod batch;

@@ -55,7 +55,7 @@ pub async fn open_existing(url: &str) -> Result<Store> {
 /// registry.open("shared:").await?.write("chat:42", "hello").await?;
 ///
 /// let error = registry.open("mysql://localhost").await.unwrap_err();
-/// assert!(error.message().ends_with("shared:"), "the error lists the schemes");
+/// assert!(error.message().contains("shared:"), "the error lists the schemes");
 /// # Ok(())
 /// # }
 /// ```
@@ -155,10 +155,11 @@ impl Registry {
 
     /// Adds an adapter.
     ///
-    /// It takes over its [schemes](Adapter::SCHEMES) from the adapters that were added before, so that an
-    /// application can replace an adapter. Their other schemes stay.
+    /// It then opens the URLs with its [schemes](Adapter::SCHEMES). If an earlier adapter has the same scheme, the new
+    /// one replaces it for that scheme only.
     ///
-    /// An adapter without a scheme, or with a scheme that is [not valid](larder_kit::is_scheme), does not compile:
+    /// The program does not compile if the adapter has no scheme, a scheme that is
+    /// [not valid](larder_kit::is_scheme), or a [form of its URLs](Adapter::URLS) with another scheme:
     ///
     /// ```compile_fail,E0080
     /// # use larder::{Adapter, Registry, Result, Store};
@@ -175,7 +176,7 @@ impl Registry {
     /// ```
     #[must_use]
     pub fn with<A: Adapter>(mut self, adapter: A) -> Self {
-        const { check(A::SCHEMES) };
+        const { check(A::SCHEMES, A::URLS) };
         let adapter: Arc<dyn Connect> = Arc::new(adapter);
         for scheme in A::SCHEMES {
             self.set(scheme, Source::Adapter { adapter: Arc::clone(&adapter), urls: A::URLS });
@@ -257,12 +258,26 @@ impl Registry {
                     "`{scheme}:` URLs need the feature `{feature}` of the crate `larder`, which is off in this program"
                 )
             }
-            None if self.entries.is_empty() => {
-                format!("no adapter opens `{scheme}:` URLs, and no adapter is registered")
-            }
             None => {
-                let known: Vec<_> = self.schemes().map(|scheme| format!("{scheme}:")).collect();
-                format!("no adapter opens `{scheme}:` URLs; the known schemes are: {}", known.join(" "))
+                let (mut known, mut off) = (String::new(), Vec::new());
+                for entry in &self.entries {
+                    match entry.source {
+                        Source::Adapter { .. } => known.extend([" ", entry.scheme, ":"]),
+                        Source::Feature(feature) => off.push(feature),
+                    }
+                }
+                off.dedup();
+                let known = if known.is_empty() {
+                    ", and no adapter is registered".to_owned()
+                } else {
+                    format!("; the known schemes are:{known}")
+                };
+                let off = if off.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (features of the crate `larder` that are off: {})", off.join(" "))
+                };
+                format!("no adapter opens `{scheme}:` URLs{known}{off}")
             }
         };
         Err(Error::new(ErrorKind::InvalidConfig, message))
@@ -276,7 +291,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-const fn check(schemes: &[&str]) {
+const fn check(schemes: &[&str], urls: &[(&str, &str)]) {
     assert!(!schemes.is_empty(), "an adapter has at least one scheme");
     let mut rest = schemes;
     while let [scheme, after @ ..] = rest {
@@ -286,17 +301,102 @@ const fn check(schemes: &[&str]) {
         );
         rest = after;
     }
+    let mut rest = urls;
+    while let [(form, _), after @ ..] = rest {
+        assert!(
+            has_scheme(form, schemes),
+            "the form of a URL begins with one of the adapter's schemes and a colon"
+        );
+        rest = after;
+    }
 }
 
-#[cfg(all(test, feature = "all"))]
+/// Whether `form` begins with one of `schemes` and a colon.
+const fn has_scheme(form: &str, mut schemes: &[&str]) -> bool {
+    while let [scheme, after @ ..] = schemes {
+        let (mut form, mut scheme) = (form.as_bytes(), scheme.as_bytes());
+        while let ([a, form_after @ ..], [b, scheme_after @ ..]) = (form, scheme)
+            && *a == *b
+        {
+            (form, scheme) = (form_after, scheme_after);
+        }
+        if matches!((form, scheme), ([b':', ..], [])) {
+            return true;
+        }
+        schemes = after;
+    }
+    false
+}
+
+#[cfg(test)]
 mod tests {
-    use super::{FEATURES, Registry, Source};
+    #![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+    use larder_core::{Error, ErrorKind, Result, Store};
+    use larder_kit::Adapter;
+
+    use super::{Registry, Source, check};
 
     #[test]
+    fn forms_of_urls_may_have_any_scheme_of_the_adapter() {
+        check(&["db", "dbs"], &[("dbs://HOST", "with TLS"), ("db://HOST", "")]);
+    }
+
+    #[test]
+    #[should_panic = "begins with one of the adapter's schemes"]
+    fn a_form_with_another_scheme_is_rejected() {
+        check(&["db", "dbs"], &[("db+unix:PATH", "")]);
+    }
+
+    #[test]
+    #[should_panic = "begins with one of the adapter's schemes"]
+    fn a_form_without_a_colon_is_rejected() {
+        check(&["db"], &[("db", "")]);
+    }
+
+    #[test]
+    #[cfg(feature = "all")]
     fn table_of_features_has_the_schemes_of_the_adapters() {
         let registry = Registry::builtin();
         assert!(registry.entries.iter().all(|entry| matches!(entry.source, Source::Adapter { .. })));
-        let listed: usize = FEATURES.iter().map(|(_, schemes)| schemes.len()).sum();
+        let listed: usize = super::FEATURES.iter().map(|(_, schemes)| schemes.len()).sum();
         assert_eq!(registry.entries.len(), listed);
+    }
+
+    #[test]
+    fn error_for_an_unknown_scheme_lists_only_schemes_that_the_program_opens() {
+        struct Db;
+
+        impl Adapter for Db {
+            const SCHEMES: &'static [&'static str] = &["db", "dbs"];
+
+            async fn connect(&self, _: &str) -> Result<Store> {
+                Err(Error::new(ErrorKind::Unsupported, "a test"))
+            }
+
+            async fn connect_existing(&self, url: &str) -> Result<Store> {
+                self.connect(url).await
+            }
+        }
+
+        let mut registry = Registry::new();
+        registry.set("redis", Source::Feature("redis"));
+        registry.set("rediss", Source::Feature("redis"));
+        registry.set("sqlite", Source::Feature("sqlite"));
+        let message = |registry: &Registry| registry.adapter("mysql:").err().unwrap().message().to_owned();
+        assert_eq!(
+            message(&registry),
+            "no adapter opens `mysql:` URLs, and no adapter is registered \
+             (features of the crate `larder` that are off: redis sqlite)"
+        );
+        assert_eq!(
+            message(&registry.with(Db)),
+            "no adapter opens `mysql:` URLs; the known schemes are: db: dbs: \
+             (features of the crate `larder` that are off: redis sqlite)"
+        );
+        assert_eq!(
+            message(&Registry::new().with(Db)),
+            "no adapter opens `mysql:` URLs; the known schemes are: db: dbs:"
+        );
     }
 }
