@@ -121,8 +121,7 @@ impl Writers {
     pub async fn verify(&self) {
         for (number, progress) in self.progress.iter().enumerate() {
             let key = key_of(number);
-            until("the store answers again", LIMIT, || async { self.store.read(&key).await.is_ok() })
-                .await;
+            until("the store answers again", LIMIT, || async { self.store.read(&key).await.is_ok() }).await;
             let record = self.store.read(&key).await.must("read").must("find the entry");
             let stored: u64 =
                 str::from_utf8(&record.value).must("read a number").parse().must("read a number");

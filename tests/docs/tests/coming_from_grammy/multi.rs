@@ -37,7 +37,9 @@ async fn fragments() -> Result<()> {
 
     // Deletes the session of each fragment.
     session
-        .update((user_id, chat_id), async |mut all| Multi::clear(&mut all))
+        .update((user_id, chat_id), async |mut all| {
+            Multi::clear(&mut all)
+        })
         .await?;
     assert_eq!(users.get(7).await?, None);
     assert_eq!(chats.get(42).await?, None);
