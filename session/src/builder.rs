@@ -348,7 +348,7 @@ fn default_store() -> Result<Store> {
 fn default_store() -> Result<Store> {
     Err(Error::new(
         ErrorKind::InvalidConfig,
-        "no storage: give the builder one, or turn on the feature `memory` of larder-session",
+        "the storage is missing: call `storage` on the builder, or enable the feature `memory`",
     ))
 }
 
