@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -11,6 +13,8 @@ use std::{
 
 use serde_json::Value;
 
+use common::{command, larder, stderr};
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/grammy")
 }
@@ -19,23 +23,9 @@ fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(fixtures().join(name)).unwrap()).unwrap()
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn larder(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 #[track_caller]
 fn code(output: &Output, expected: i32) {
-    assert_eq!(output.status.code(), Some(expected), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(expected), "{}", stderr(output));
 }
 
 #[track_caller]
@@ -46,11 +36,7 @@ fn stdout(arguments: &[&str]) -> String {
 }
 
 fn put_from_stdin(store: &str, key: &str, value: &[u8]) {
-    let mut put = Command::new(env!("CARGO_BIN_EXE_larder"))
-        .args(["put", store, key])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut put = command(&["put", store, key]).stdin(Stdio::piped()).spawn().unwrap();
     put.stdin.take().unwrap().write_all(value).unwrap();
     assert!(put.wait().unwrap().success());
 }

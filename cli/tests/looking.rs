@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     path::Path,
-    process::{self, Command, Output, Stdio},
+    process::{self, Output},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use larder_test_servers::Kind;
+
+use common::{command, stderr};
 
 /// The commands that open an existing store at `url`. Without it, each exits with the code 2.
 fn opening(url: &str) -> [Vec<&str>; 6] {
@@ -24,16 +28,7 @@ fn opening(url: &str) -> [Vec<&str>; 6] {
 }
 
 fn larder(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_larder"))
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    command(arguments).current_dir(directory).output().unwrap()
 }
 
 /// The files below `directory` with their contents.

@@ -3,27 +3,26 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
 
+mod common;
+
 use std::{
     ffi::OsStr,
     io::{Read, Write},
     net::TcpStream,
     os::unix::ffi::OsStrExt,
-    process::{Command, Output, Stdio},
 };
 
 use larder_test_servers::Kind;
 use serde_json::Value;
 
-fn larder(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_larder")).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
+use common::{larder, stderr};
 
 /// Checks that each command that lists `store` reports `names`, and handles the entry `fine`.
 #[track_caller]
 fn are_reported(store: &str, names: &[&str], target: &str) {
     let checked = |arguments: &[&str]| {
         let output = larder(arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         for name in names {
             assert!(said.contains(name), "{arguments:?} does not report {name}: {said}");

@@ -3,10 +3,12 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
 
+mod common;
+
 use std::{
     io::{Read, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,6 +20,8 @@ use std::{
 use larder::{Change, Expiry, Key};
 use larder_test_servers::{Kind, Server};
 use serde_json::Value;
+
+use common::{command, larder, stderr};
 
 const KEYS: u64 = 20_000;
 
@@ -31,20 +35,6 @@ async fn redis() -> Option<Server> {
             None
         }
     }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn larder(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
@@ -190,7 +180,8 @@ async fn interrupted_copy_keeps_the_copied_entries_in_a_snapshot() {
         let to = format!("file:{}", directory.path().join("to.json").display());
         let (port, is_stalled) = stalling_proxy(&address, 1 << 20);
         let from = format!("redis://127.0.0.1:{port}/?timeout=600s");
-        let copying = command(&["copy", &from, &to]).spawn().unwrap();
+        let copying =
+            command(&["copy", &from, &to]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         is_stalled.recv().unwrap();
         let killed = Command::new("kill").args([&format!("-{signal}"), &copying.id().to_string()]).status();
         assert!(killed.unwrap().success());
