@@ -27,15 +27,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// # struct Server;
 /// # impl Server { async fn kill(&self) {} async fn start(&self) {} }
 /// # async fn test(store: Store, server: Server) {
-/// let mut writers = Writers::start(store, 16);
-/// writers.progress(20).await;
-/// let failures = writers.failures();
-/// server.kill().await;
-/// writers.failures_after(failures).await;
-/// server.start().await;
-/// writers.progress(20).await;
-/// writers.stop().await;
-/// writers.verify().await;
+/// let kill = || async { server.kill().await };
+/// let start = || async { server.start().await };
+/// Writers::start(store, 16).kill_and_restart(3, 20, kill, start).await;
 /// # }
 /// ```
 #[derive(Debug)]
@@ -72,12 +66,40 @@ impl Writers {
         Self { store, progress, tasks, stop }
     }
 
-    /// Waits until each task has had `more` writes acknowledged.
+    /// Kills and starts the server `rounds` times, each time after every task has made `writes` writes, and waits
+    /// until some write fails and then all tasks write again, on the same store. Kills it once more, and checks after
+    /// the last start that no acknowledged write is lost.
     ///
     /// # Panics
     ///
-    /// If that takes longer than a minute.
-    pub async fn progress(&self, more: u64) {
+    /// If an error is not retryable, if an acknowledged write is lost, or if one of these steps takes longer than a
+    /// minute.
+    pub async fn kill_and_restart<K, S>(
+        mut self,
+        rounds: usize,
+        writes: u64,
+        kill: impl Fn() -> K,
+        start: impl Fn() -> S,
+    ) where
+        K: Future<Output = ()>,
+        S: Future<Output = ()>,
+    {
+        for _ in 0..rounds {
+            self.progress(writes).await;
+            let failures = self.failures();
+            kill().await;
+            until("a write fails", LIMIT, || async { self.failures() > failures }).await;
+            start().await;
+            self.progress(writes).await;
+        }
+        kill().await;
+        self.stop().await;
+        start().await;
+        self.verify().await;
+    }
+
+    /// Waits until each task has had `more` writes acknowledged.
+    async fn progress(&self, more: u64) {
         let before = self.acknowledged();
         until("every writer makes progress", LIMIT, || async {
             self.acknowledged().iter().zip(&before).all(|(now, before)| *now >= before + more)
@@ -85,27 +107,11 @@ impl Writers {
         .await;
     }
 
-    /// Returns the number of writes that have failed so far.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
+    fn failures(&self) -> u64 {
         self.progress.iter().map(|progress| progress.failed.load(Ordering::Relaxed)).sum()
     }
 
-    /// Waits until more than `before` writes have failed.
-    ///
-    /// # Panics
-    ///
-    /// If that takes longer than a minute.
-    pub async fn failures_after(&self, before: u64) {
-        until("a write fails", LIMIT, || async { self.failures() > before }).await;
-    }
-
-    /// Stops the tasks.
-    ///
-    /// # Panics
-    ///
-    /// If a task met an error that is not retryable.
-    pub async fn stop(&mut self) {
+    async fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks.drain(..) {
             task.await.must("stop a writer");
@@ -114,11 +120,7 @@ impl Writers {
 
     /// Waits until the store answers again, and checks that each entry holds the last acknowledged number, or
     /// one whose write had begun after it.
-    ///
-    /// # Panics
-    ///
-    /// If an entry does not, or if the store does not answer within a minute.
-    pub async fn verify(&self) {
+    async fn verify(&self) {
         for (number, progress) in self.progress.iter().enumerate() {
             let key = key_of(number);
             until("the store answers again", LIMIT, || async { self.store.read(&key).await.is_ok() }).await;

@@ -16,20 +16,9 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
     let Some(server) = private().await else { return };
     let options = "&timeout=3s&serverSelectionTimeoutMS=2000";
     let storage = open(&server, context.target.space(), options).await;
-    let mut writers = Writers::start(storage, TASKS);
-    for _ in 0..2 {
-        writers.progress(10).await;
-        let before = writers.failures();
-        server.kill().await.must("kill the server");
-        writers.failures_after(before).await;
-        server.start().await.must("start the server");
-        // On the same storage, which was not opened again.
-        writers.progress(10).await;
-    }
-    server.kill().await.must("kill the server");
-    writers.stop().await;
-    server.start().await.must("start the server");
-    writers.verify().await;
+    let kill = || async { server.kill().await.must("kill the server") };
+    let start = || async { server.start().await.must("start the server") };
+    Writers::start(storage, TASKS).kill_and_restart(2, 10, kill, start).await;
 }
 
 pub(crate) async fn restart_between_calls(context: Context<Place>) {

@@ -19,20 +19,9 @@ const TASKS: usize = 16;
 pub(crate) async fn killed_under_load(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
-    let mut writers = Writers::start(storage, TASKS);
-    for _ in 0..3 {
-        writers.progress(20).await;
-        let before = writers.failures();
-        server.kill().await.must("kill the server");
-        writers.failures_after(before).await;
-        server.start().await.must("start the server");
-        // On the same storage, which was not opened again.
-        writers.progress(20).await;
-    }
-    server.kill().await.must("kill the server");
-    writers.stop().await;
-    server.start().await.must("start the server");
-    writers.verify().await;
+    let kill = || async { server.kill().await.must("kill the server") };
+    let start = || async { server.start().await.must("start the server") };
+    Writers::start(storage, TASKS).kill_and_restart(3, 20, kill, start).await;
 }
 
 pub(crate) async fn restart_between_calls(context: Context<Place>) {
