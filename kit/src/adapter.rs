@@ -21,7 +21,7 @@ use larder_core::{Result, Store};
 /// # impl Config {
 /// #     fn locate(&mut self, _: &mut StoreUrl) -> Result<()> { Ok(()) }
 /// #     fn existing(self) -> Self { self }
-/// #     async fn connect(self) -> Result<Store> { unimplemented!() }
+/// #     async fn connect(self) -> Result<Store> { Err(larder_core::Error::unsupported()) }
 /// # }
 /// /// Opens redb files by URL: `larder::Registry::builtin().with(larder_redb::Adapter)`.
 /// #[derive(Clone, Copy, Debug)]

@@ -167,8 +167,8 @@ impl Registry {
     ///
     /// impl Adapter for Invalid {
     ///     const SCHEMES: &'static [&'static str] = &["my scheme"];
-    /// #   async fn connect(&self, _: &str) -> Result<Store> { unimplemented!() }
-    /// #   async fn connect_existing(&self, _: &str) -> Result<Store> { unimplemented!() }
+    /// #   async fn connect(&self, url: &str) -> Result<Store> { larder::open(url).await }
+    /// #   async fn connect_existing(&self, url: &str) -> Result<Store> { larder::open_existing(url).await }
     ///     // ...
     /// }
     ///

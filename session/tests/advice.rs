@@ -36,11 +36,11 @@ fn no_codec() {
 fn no_store() {
     Sessions::<u32>::new("sqlite:bot.db");
 }
-fn no_await() {
-    async fn open() -> larder_session::Result<Store> {
-        todo!()
+fn no_await(store: Store) {
+    async fn open(store: Store) -> larder_session::Result<Store> {
+        Ok(store)
     }
-    Sessions::<u32>::new(open());
+    Sessions::<u32>::new(open(store));
 }
 fn no_fragment(users: Sessions<u32>, chats: Sessions<u32>) {
     Multi::new((users, chats));
