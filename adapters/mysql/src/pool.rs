@@ -1,0 +1,173 @@
+//! The connections: Larder's own pool, or the caller's.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, Object, Pool, PoolError, RecycleResult, TimeoutType},
+};
+use larder_core::{Error, ErrorKind, Result, Version};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, MySqlPool, Row,
+    mysql::{MySqlConnectOptions, MySqlRow},
+    pool::PoolConnection,
+};
+
+use crate::error::from_driver;
+
+/// A connection that was unused for this long is checked before its next use: the server or a firewall may have closed
+/// it.
+const UNUSED: Duration = Duration::from_secs(30);
+
+/// The pool.
+// This is not a pool of sqlx, because that sends a ping each time a connection is returned, which costs as much as a
+// read.
+pub(crate) enum Connections {
+    Own(Pool<Manager>),
+    Callers(MySqlPool),
+}
+
+/// Opens connections.
+pub(crate) struct Manager {
+    options: MySqlConnectOptions,
+    /// Connections opened before the last failure are checked before their next use.
+    suspicious: AtomicU64,
+}
+
+/// An open connection.
+pub(crate) struct Opened {
+    connection: MySqlConnection,
+    fence: Option<Fence>,
+    generation: u64,
+}
+
+/// A named lock of the server that a connection holds until the server has ended it, and rolled back or committed its
+/// last change. Unlike the number of the connection, the name is never used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fence {
+    /// Distinguishes the servers that a host name may reach.
+    pub(crate) server: String,
+    pub(crate) lock: String,
+}
+
+impl Fence {
+    /// Returns the connection that holds the lock.
+    pub(crate) fn holder(row: &MySqlRow) -> Option<u64> {
+        row.try_get_unchecked(0).ok().flatten()
+    }
+}
+
+/// A connection for one call. Dropping this returns it to the pool.
+pub(crate) enum Checkout {
+    Own(Object<Manager>),
+    Callers(PoolConnection<MySql>),
+}
+
+impl managed::Manager for Manager {
+    type Type = Opened;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> Result<Opened, sqlx::Error> {
+        let generation = self.suspicious.load(Ordering::Relaxed);
+        let mut connection = self.options.connect().await?;
+        let lock = format!("larder-{:016x}", Version::unique().as_token().unwrap_or_default());
+        let sql = format!(
+            "SELECT GET_LOCK('{lock}', 0), CONCAT_WS('/', @@hostname, @@port, @@server_id, @@datadir)"
+        );
+        // A cluster may not support named locks; its connections have no fence.
+        let fence = match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut connection).await {
+            Ok(row) if row.try_get_unchecked::<i64, _>(0).is_ok_and(|got| got == 1) => {
+                Some(Fence { server: row.try_get_unchecked(1)?, lock })
+            }
+            Ok(_) => None,
+            Err(error) if error.as_database_error().is_some() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Opened { connection, fence, generation })
+    }
+
+    async fn recycle(&self, opened: &mut Opened, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
+        let generation = self.suspicious.load(Ordering::Relaxed);
+        if opened.generation != generation || metrics.last_used() > UNUSED {
+            opened.connection.ping().await?;
+            opened.generation = generation;
+        }
+        Ok(())
+    }
+}
+
+impl Connections {
+    pub(crate) fn own(options: MySqlConnectOptions, size: usize, connect_timeout: Duration) -> Result<Self> {
+        let pool = Pool::builder(Manager { options, suspicious: AtomicU64::new(0) })
+            .max_size(size)
+            .create_timeout(Some(connect_timeout))
+            .recycle_timeout(Some(connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .build();
+        pool.map(Self::Own).map_err(|_| Error::new(ErrorKind::Other, "could not create the connection pool"))
+    }
+
+    /// Waits for a connection, or opens one.
+    pub(crate) async fn take(&self) -> Result<Checkout> {
+        match self {
+            Self::Own(pool) => pool.get().await.map(Checkout::Own).map_err(from_pool),
+            Self::Callers(pool) => {
+                pool.acquire().await.map(Checkout::Callers).map_err(|error| from_driver(&error))
+            }
+        }
+    }
+
+    /// Records that a connection has failed: the others may be broken, too.
+    pub(crate) fn suspect_all(&self) {
+        if let Self::Own(pool) = self {
+            pool.manager().suspicious.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes the pool, unless it is the caller's.
+    pub(crate) fn close(&self) {
+        if let Self::Own(pool) = self {
+            pool.close();
+        }
+    }
+}
+
+impl Checkout {
+    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
+        match self {
+            Self::Own(opened) => &mut opened.connection,
+            Self::Callers(connection) => connection,
+        }
+    }
+
+    pub(crate) fn fence(&self) -> Option<&Fence> {
+        match self {
+            Self::Own(opened) => opened.fence.as_ref(),
+            Self::Callers(_) => None,
+        }
+    }
+
+    /// Closes the connection instead of returning it. Does not wait.
+    pub(crate) fn discard(self) {
+        match self {
+            Self::Own(opened) => drop(Object::take(opened)),
+            Self::Callers(connection) => drop(connection.detach()),
+        }
+    }
+}
+
+/// Converts an error of the pool.
+fn from_pool(error: PoolError<sqlx::Error>) -> Error {
+    let (kind, message) = match error {
+        PoolError::Backend(error) => return from_driver(&error),
+        PoolError::Timeout(TimeoutType::Create) => {
+            (ErrorKind::Timeout, "the server did not complete the connection within `connect_timeout`")
+        }
+        PoolError::Closed => return Error::closed(),
+        _ => (ErrorKind::Timeout, "no connection of the pool became free in time"),
+    };
+    Error::new(kind, message)
+}
