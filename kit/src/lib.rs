@@ -6,7 +6,8 @@
 //! | [`Batch`] | splitting a batch of changes into statements, with one result per change |
 //! | [`read_chunks`] | reading many entries, with one result per key |
 //! | [`side_by_side`] | running several calls at once, with one result per call |
-//! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
+//! | [`ranges`], [`Ranged`] | listings of stores that read their keys in order |
+//! | [`pages`], [`Pager`], [`PageSize`] | other listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
 //! | [`stored_key`] | keys that another program may have written |
 //! | [`check_json`], [`json_members`] | stores that hold JSON (feature `json`) |
@@ -44,7 +45,7 @@ pub use crate::{
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
     options::{Interval, IntoOption, Layout, OptionValue, Permissions, Secret, Timeout, ValueFormat},
-    pages::{PageSize, Pager, pages},
+    pages::{PageSize, Pager, Ranged, StoredEntry, pages, ranges},
     sweep::Sweeper,
     url::{StoreUrl, redact},
 };

@@ -1,7 +1,11 @@
 //! Listings that read page by page.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
-use larder_core::{Entry, EntryStream, Error, ErrorKind, Result};
+use larder_core::{Entry, EntryStream, Error, ErrorKind, ListOptions, Record, Result};
+
+use crate::{prefix_end, stored_key};
 
 /// Reads a listing page by page.
 #[diagnostic::on_unimplemented(
@@ -41,6 +45,77 @@ fn incomplete(error: Error) -> Error {
     }
     Error::new(ErrorKind::Other, "the listing could not continue: a page of the store is damaged")
         .with_source(error)
+}
+
+/// A store that reads its entries in the order of the bytes of their keys, for [`ranges`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read ranges of keys",
+    label = "does not implement `Ranged`",
+    note = "implement `Ranged::read_range`, which returns the entries between two keys"
+)]
+pub trait Ranged: Send + Sync + 'static {
+    /// Reads at most `limit` entries whose keys are at or after `from` and before `end` (`None` for no end), in the
+    /// order of the bytes of their keys. Each is the key as stored, and with `values` its record.
+    fn read_range(
+        &self,
+        from: &[u8],
+        end: Option<&str>,
+        limit: usize,
+        values: bool,
+    ) -> impl Future<Output = Result<Vec<StoredEntry>>> + Send;
+}
+
+/// A key as stored, which another program may have written, and the record if it was requested.
+pub type StoredEntry = (Vec<u8>, Option<Result<Record>>);
+
+/// Returns a listing that reads ranges of keys: pages of 1 to `max` entries, depending on the size of the values.
+///
+/// The listing starts after the key [`start_after`](ListOptions::start_after) and has ordered keys. Keys that are not
+/// valid, and records that cannot be read, are errors in place of their entries.
+pub fn ranges<S: Ranged>(storage: Arc<S>, options: ListOptions, max: usize) -> EntryStream {
+    let after = options.start_after.as_ref().map(|key| following(key.as_bytes())).unwrap_or_default();
+    let from = Some(after.max(options.prefix.clone().into_bytes()));
+    let size = PageSize::new(if options.values { FIRST_PAGE } else { max }, max);
+    pages(Ranges { storage, from, end: prefix_end(&options.prefix), size, options })
+}
+
+/// The number of entries in the first range with values, whose sizes are not known yet.
+const FIRST_PAGE: usize = 16;
+
+struct Ranges<S> {
+    storage: Arc<S>,
+    /// The first possible key of the next range; `None` at the end.
+    from: Option<Vec<u8>>,
+    end: Option<String>,
+    size: PageSize,
+    options: ListOptions,
+}
+
+impl<S: Ranged> Pager for Ranges<S> {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        let Some(from) = self.from.take() else { return Ok(None) };
+        let limit = self.options.page(self.size.entries());
+        let values = self.options.values;
+        let found = self.storage.read_range(&from, self.end.as_deref(), limit, values).await?;
+        self.from = found.last().filter(|_| found.len() >= limit).map(|(last, _)| following(last));
+        let entry = |(key, record): StoredEntry| {
+            let key = stored_key(key)?;
+            match record {
+                Some(Ok(record)) => Ok(Entry::new(key, record)),
+                Some(Err(error)) => Err(error.with_key(&key)),
+                None => Ok(Entry::key(key)),
+            }
+        };
+        let entries: Vec<_> = found.into_iter().map(entry).collect();
+        let records = entries.iter().flatten().filter_map(|entry| entry.record.as_ref());
+        self.size.adapt(entries.len(), records.map(|record| record.value.len()).sum());
+        Ok(Some(entries))
+    }
+}
+
+/// Returns the key that directly follows this one in the order of bytes.
+fn following(key: &[u8]) -> Vec<u8> {
+    [key, b"\0"].concat()
 }
 
 /// The number of entries to read at once. Adapts to pages with about 1 MiB of values.

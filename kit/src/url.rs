@@ -32,6 +32,8 @@ pub struct StoreUrl {
     scheme: String,
     rest: String,
     options: Vec<(String, String)>,
+    /// The options of the driver.
+    known: Vec<&'static str>,
 }
 
 impl StoreUrl {
@@ -65,7 +67,7 @@ impl StoreUrl {
                  password as `%3F`",
             ));
         }
-        Ok(Self { scheme, rest: rest.to_owned(), options })
+        Ok(Self { scheme, rest: rest.to_owned(), options, known: Vec::new() })
     }
 
     /// Returns the text before the first colon, in lower case.
@@ -137,12 +139,26 @@ impl StoreUrl {
     /// [`ErrorKind::InvalidConfig`] if an option is unknown. The message names it, the most similar known option,
     /// and all known options.
     pub fn finish(&self, known: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
-        let known: Vec<_> = known.into_iter().collect();
-        let is_known = |name: &str| known.iter().any(|known| known.as_ref() == name);
-        match self.remaining().find(|name| !is_known(name)) {
+        let own: Vec<_> = known.into_iter().collect();
+        let known: Vec<&str> = own.iter().map(AsRef::as_ref).chain(self.known.iter().copied()).collect();
+        match self.remaining().find(|name| !known.contains(name)) {
             Some(unknown) => Err(unknown_option(&self.scheme, unknown, &known)),
             None => Ok(()),
         }
+    }
+
+    /// Returns the URL for a driver that has only the options `names`, and removes them. [`finish`](Self::finish) names
+    /// them among the known options.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if an option is given more than once: drivers differ in the one that they use.
+    pub fn url_with(&mut self, names: &'static [&'static str]) -> Result<String> {
+        self.known.extend(names);
+        for name in names {
+            self.clone().take(name)?;
+        }
+        Ok(self.driver_url(|name| names.contains(&name)))
     }
 
     /// Returns the URL for a driver. Removes the options that the driver `knows`, and returns the URL with only

@@ -199,11 +199,7 @@ impl Config {
                 "a PostgreSQL URL must have the form `postgres://user:password@host:5432/database`",
             ));
         }
-        // An option must not be given twice, as with Larder's own options.
-        DRIVER_OPTIONS.iter().try_for_each(|name| url.clone().take(name).map(drop))?;
-        let driver = url.driver_url(|name| DRIVER_OPTIONS.contains(&name));
-        let own = Self::OPTIONS.iter().map(|option| option.name);
-        url.finish(own.chain(DRIVER_OPTIONS.iter().copied()))?;
+        let driver = url.url_with(DRIVER_OPTIONS)?;
         let (place, given) = driver.split_once('?').unwrap_or((&driver, ""));
         // If an option is given twice, the driver uses the second.
         let driver = format!("{place}?{DRIVER_DEFAULTS}&{given}");
