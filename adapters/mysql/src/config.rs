@@ -92,11 +92,7 @@ impl Config {
         if !matches!(url.scheme(), "mysql" | "mariadb") || !url.rest().starts_with("//") {
             return Err(invalid("a MySQL URL must have the form `mysql://user:password@host:3306/database`"));
         }
-        // An option must not be given twice, as with Larder's own options.
-        DRIVER_OPTIONS.iter().try_for_each(|name| url.clone().take(name).map(drop))?;
-        let driver = url.driver_url(|name| DRIVER_OPTIONS.contains(&name));
-        let own = Self::OPTIONS.iter().map(|option| option.name);
-        url.finish(own.chain(DRIVER_OPTIONS.iter().copied()))?;
+        let driver = url.url_with(DRIVER_OPTIONS)?;
         // The driver's message may quote the URL, and with it the password.
         let rejected = "the driver rejected the URL: check the host, the port and `ssl-mode` (disabled, preferred, \
                         required or verify_identity)";
@@ -144,14 +140,6 @@ impl Config {
     /// Returns the names of the database, if it is known, and of the table.
     pub(crate) fn names(&self) -> (Option<String>, String) {
         (self.server.0.get_database().map(str::to_owned), self.table.clone())
-    }
-
-    pub(crate) const fn creates(&self) -> bool {
-        self.setup && !self.existing
-    }
-
-    pub(crate) const fn only_looks(&self) -> bool {
-        self.existing
     }
 }
 

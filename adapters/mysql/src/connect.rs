@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use larder_core::{Info, Purge, Result, Storage, Store, Values, Versions};
 use larder_kit::{Configure, GroupCommit, Interval, Sweeper, ValueFormat};
-use sqlx::{MySqlPool, Row};
+use sqlx::MySqlPool;
 
 use crate::{
     config::{Config, invalid},
     driver::Driver,
-    error::from_driver,
     pool::Connections,
     sql::{Call, MAX_ROWS, Sql},
-    storage::MysqlStorage,
+    storage::{MysqlStorage, column},
 };
 
 /// The size of a statement without its value: the key, the other columns and their types.
@@ -52,7 +51,7 @@ impl Config {
         self.check_options()?;
         let connections = match pool {
             Some(pool) => Connections::Callers(pool),
-            None => Connections::own(self.connections(), self.pool_size, self.connect_timeout.get())?,
+            None => Connections::own(&self)?,
         };
         // Boxed because the future would nest too deep for the compiler in its callers.
         let storage = Box::pin(self.storage(connections)).await?;
@@ -78,7 +77,7 @@ impl Config {
             .with_max_value(max_value);
         let info = if driver.fenced { info.with_fencing() } else { info };
         let (sql, names) = (Sql::new(&self.quoted()), self.names());
-        let sweep = if self.only_looks() { Interval::OFF } else { self.sweep };
+        let sweep = if self.existing { Interval::OFF } else { self.sweep };
         let purge = |storage: Arc<MysqlStorage>| async move { storage.purge_expired().await };
         Ok(Arc::new_cyclic(|storage| {
             let sweeper = Sweeper::start(Self::ADAPTER, storage.clone(), sweep, purge);
@@ -91,8 +90,8 @@ impl Config {
 async fn limits(driver: &Arc<Driver>) -> Result<u64> {
     let settings = driver.read(Call::raw("SELECT @@max_allowed_packet, @@autocommit")).await?;
     let Some(settings) = settings.first() else { return Ok(LONG) };
-    let packet: u64 = settings.try_get_unchecked(0).map_err(|error| from_driver(&error))?;
-    let autocommit: i64 = settings.try_get_unchecked(1).map_err(|error| from_driver(&error))?;
+    let packet: u64 = column(settings, 0)?;
+    let autocommit: i64 = column(settings, 1)?;
     if autocommit == 0 {
         return Err(invalid("the connections have `autocommit` off, so changes would be lost: switch it on"));
     }

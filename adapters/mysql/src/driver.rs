@@ -20,16 +20,17 @@ use crate::{
     error::{from_driver, keeps_connection, was_rolled_back},
     pool::{Checkout, Connections, Fence},
     sql::Call,
+    storage::column,
 };
 
 /// The maximum number of times that a change runs if the server rolls it back because of others.
 const ATTEMPTS: u32 = 16;
-/// The number of suspects from which the oldest of another server is dropped for a new one.
-const MAX_SUSPECTS: usize = 256;
+/// The maximum number of suspects. The oldest of more are of servers that no longer answer.
+const MAX_SUSPECTS: usize = 4_096;
 
 /// The pool, and the connections that may still execute a change whose caller got an error.
 pub(crate) struct Driver {
-    connections: Connections,
+    pub(crate) connections: Connections,
     timeout: Duration,
     /// Whether a change waits until the [suspects](Self::suspects) have ended.
     pub(crate) fenced: bool,
@@ -43,23 +44,13 @@ impl Driver {
         Ok(Arc::new(Self { connections, timeout, fenced, suspects: Mutex::default() }))
     }
 
-    pub(crate) fn close(&self) {
-        self.connections.close();
-    }
-
     /// Runs a statement that only reads, in a task, which finishes even if the caller's future is dropped. After an
     /// unfinished statement, the connection could not be used again.
     pub(crate) async fn read(self: &Arc<Self>, call: Call) -> Result<Vec<MySqlRow>> {
         let driver = Arc::clone(self);
-        let read = async move { driver.session(false).await?.send(call).await };
-        let reply = tokio::spawn(read).await.unwrap_or_else(|error| {
-            let (kind, message) = match error.is_panic() {
-                true => (ErrorKind::Other, "the call panicked"),
-                false => (ErrorKind::Unavailable, "the runtime is shutting down"),
-            };
-            Err(Error::new(kind, message))
-        });
-        reply.map(|reply| reply.rows)
+        let read = tokio::spawn(async move { driver.session(false).await?.send(call).await });
+        let ended = |_| Err(Error::new(ErrorKind::Unavailable, "the runtime of the call has ended"));
+        read.await.unwrap_or_else(ended).map(|reply| reply.rows)
     }
 
     /// Runs a statement that changes rows.
@@ -84,9 +75,7 @@ impl Driver {
             // The connection is opened for a later call. If this call cancelled it, calls with short timeouts would
             // never get a connection.
             tokio::spawn(taking);
-            let most = self.timeout;
-            let message = format!("no connection became free within {most:?} (the option `timeout`)");
-            return Err(Error::new(ErrorKind::Timeout, message).not_applied());
+            return Err(self.timed_out("no connection became free").not_applied());
         };
         let mut session = Session {
             driver: Arc::clone(self),
@@ -102,23 +91,30 @@ impl Driver {
         Ok(session)
     }
 
+    fn timed_out(&self, what: &str) -> Error {
+        let message = format!("{what} within {:?} (the option `timeout`)", self.timeout);
+        Error::new(ErrorKind::Timeout, message)
+    }
+
     /// Closes a connection on which a statement may still run, and ends it on the server.
     fn abandon(self: &Arc<Self>, checkout: Checkout, runtime: &Handle) {
         self.connections.suspect_all();
-        let fence = checkout.fence().cloned();
-        checkout.discard();
-        let Some(fence) = fence else { return };
+        let Some(fence) = checkout.discard() else { return };
         let mut suspects = self.suspects();
-        if suspects.len() >= MAX_SUSPECTS
-            && let Some(oldest) = suspects.iter().position(|old| old.server != fence.server)
-        {
-            suspects.remove(oldest);
+        if suspects.len() >= MAX_SUSPECTS {
+            suspects.remove(0);
         }
         suspects.push(fence);
         drop(suspects);
         // Now, not with the next change: the statement may wait for a lock, or hold one.
         let driver = Arc::clone(self);
         runtime.spawn(async move { driver.session(true).await.map(drop) });
+    }
+
+    /// Returns a suspect of this server. Those of other servers cannot change rows here, and stay until their server
+    /// answers again.
+    fn suspect(&self, server: &str) -> Option<Fence> {
+        self.suspects().iter().find(|suspect| suspect.server == server).cloned()
     }
 
     /// A poisoned mutex is safe to use, because no code panics while it holds it.
@@ -159,18 +155,31 @@ pub(crate) struct Reply {
 }
 
 impl Session {
-    /// Sends a statement, and waits for the answer. If a statement fails before one that commits was sent, nothing was
-    /// applied.
+    /// Sends a statement that commits no changes, and waits for the answer.
     pub(crate) async fn send(&mut self, call: Call) -> Result<Reply> {
+        self.run(call, false).await
+    }
+
+    /// Sends a statement that commits changes, and waits for the answer.
+    pub(crate) async fn commit(&mut self, call: Call) -> Result<MySqlQueryResult> {
+        self.run(call, true).await.map(|reply| reply.done)
+    }
+
+    async fn run(&mut self, Call { sql, arguments }: Call, commits: bool) -> Result<Reply> {
         self.state = State::Unusable;
         let Some(checkout) = &mut self.checkout else { unreachable!("set until the drop") };
-        let connection = checkout.connection();
+        let (connection, committed) = (checkout.connection(), &mut self.committed);
         let answer = async {
-            let mut reply = Reply::default();
-            let mut parts = match call.arguments {
-                Some(arguments) => connection.fetch_many(sqlx::query_with(call.sql, arguments)),
-                None => connection.fetch_many(sqlx::raw_sql(call.sql)),
+            if arguments.is_some() {
+                // Asks the server only the first time, and changes nothing.
+                connection.prepare(sql.clone()).await?;
+            }
+            *committed |= commits;
+            let mut parts = match arguments {
+                Some(arguments) => connection.fetch_many(sqlx::query_with(sql, arguments)),
+                None => connection.fetch_many(sqlx::raw_sql(sql)),
             };
+            let mut reply = Reply::default();
             while let Some(part) = parts.try_next().await? {
                 match part {
                     Either::Left(done) => reply.done.extend([done]),
@@ -179,21 +188,21 @@ impl Session {
             }
             Ok(reply)
         };
-        let answer = timeout_at(self.deadline, answer).await;
-        self.received(answer)
+        let Ok(answer) = timeout_at(self.deadline, answer).await else {
+            return Err(self.failed(self.driver.timed_out("the server did not answer")));
+        };
+        self.state = match &answer {
+            Ok(_) => State::Ready,
+            Err(error) if was_rolled_back(error) => State::RolledBack,
+            Err(error) if keeps_connection(error) => State::Ready,
+            Err(_) => State::Unusable,
+        };
+        answer.map_err(|error| self.failed(from_driver(error)))
     }
 
-    /// Sends a statement that commits changes.
-    pub(crate) async fn commit(&mut self, call: Call) -> Result<MySqlQueryResult> {
-        if call.arguments.is_some() {
-            // Asks the server only the first time, and changes nothing.
-            self.state = State::Unusable;
-            let Some(checkout) = &mut self.checkout else { unreachable!("set until the drop") };
-            let prepared = timeout_at(self.deadline, checkout.connection().prepare(call.sql.clone())).await;
-            self.received(prepared)?;
-        }
-        self.committed = true;
-        self.send(call).await.map(|reply| reply.done)
+    /// Before a statement that commits changes was sent, nothing is applied.
+    fn failed(&self, error: Error) -> Error {
+        if self.committed { error } else { error.not_applied() }
     }
 
     /// Ends a transaction without its changes, unless the connection will be closed.
@@ -211,32 +220,6 @@ impl Session {
         self.state == State::RolledBack && attempt < ATTEMPTS
     }
 
-    fn received<T>(
-        &mut self,
-        answer: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T> {
-        let error = match answer {
-            Ok(Ok(value)) => {
-                self.state = State::Ready;
-                return Ok(value);
-            }
-            Ok(Err(error)) => {
-                if was_rolled_back(&error) {
-                    self.state = State::RolledBack;
-                } else if keeps_connection(&error) {
-                    self.state = State::Ready;
-                }
-                from_driver(&error)
-            }
-            Err(_) => {
-                let most = self.driver.timeout;
-                let message = format!("the server did not answer within {most:?} (the option `timeout`)");
-                Error::new(ErrorKind::Timeout, message)
-            }
-        };
-        Err(if self.committed { error } else { error.not_applied() })
-    }
-
     /// Ensures that changes whose callers got an error cannot happen from now on: ends the connections that may still
     /// execute one, and waits until the server has released their locks.
     async fn end_suspects(&mut self) -> Result<()> {
@@ -245,12 +228,8 @@ impl Session {
                            open it again";
             return Err(Error::new(ErrorKind::InvalidConfig, message).not_applied());
         };
-        // Those of another server cannot change rows here, and stay until that server answers again.
-        let suspects: Vec<_> = {
-            let suspects = self.driver.suspects();
-            suspects.iter().filter(|suspect| suspect.server == *server).cloned().collect()
-        };
-        for suspect in suspects {
+        let server = server.clone();
+        while let Some(suspect) = self.driver.suspect(&server) {
             self.end(&suspect).await.map_err(|error| {
                 let message = "this change was not applied: an earlier change was abandoned, and the server has not \
                                yet confirmed that its connection has ended; try again";
@@ -265,7 +244,8 @@ impl Session {
         let mut pause = Duration::from_millis(1);
         loop {
             let reply = self.send(Call::raw(format!("SELECT IS_USED_LOCK('{lock}')"))).await?;
-            let Some(id) = reply.rows.first().and_then(Fence::holder) else { return Ok(()) };
+            let holder: Option<u64> = reply.rows.first().map_or(Ok(None), |row| column(row, 0))?;
+            let Some(id) = holder else { return Ok(()) };
             let killed = self.send(Call::raw(format!("KILL {id}"))).await;
             // If the server refuses, the connection has ended in the meantime.
             if self.state == State::Unusable {

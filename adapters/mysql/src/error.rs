@@ -1,5 +1,7 @@
 //! Converts errors of the driver.
 
+use std::io;
+
 use larder_core::{
     Error,
     ErrorKind::{
@@ -29,6 +31,9 @@ const SAFE: &[u16] = &[
 pub(crate) const NO_SUCH_TABLE: &str =
     "the table does not exist: connect with `setup=true`, or run the SQL of `Config::setup_sql`";
 
+const TLS_FAILED: &str = "the TLS handshake failed: the server does not support TLS, its certificate is not trusted, or \
+                          this program was built without the feature `tls`";
+
 /// Returns the server's number of the error; 0 for an error of the driver.
 fn number(error: &sqlx::Error) -> u16 {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
@@ -53,10 +58,10 @@ pub(crate) fn was_rolled_back(error: &sqlx::Error) -> bool {
 }
 
 /// Converts an error of the driver.
-pub(crate) fn from_driver(error: &sqlx::Error) -> Error {
-    let number = number(error);
-    let (kind, message) = if number > 0 { classify(number) } else { from_client(error) };
-    let source = match error {
+pub(crate) fn from_driver(error: sqlx::Error) -> Error {
+    let number = number(&error);
+    let (kind, message) = if number > 0 { classify(number) } else { from_client(&error) };
+    let source = match &error {
         // The message of another error may contain a key or a value.
         sqlx::Error::Database(database) if SAFE.contains(&number) => {
             format!("error {number}: {}", database.message())
@@ -66,7 +71,7 @@ pub(crate) fn from_driver(error: &sqlx::Error) -> Error {
     };
     let converted = Error::new(kind, message).with_source(source);
     // The outcome may be unknown, even if the error's kind usually means a rejection.
-    if is_refusal(error) { converted.not_applied() } else { converted.partly_applied() }
+    if is_refusal(&error) { converted.not_applied() } else { converted.partly_applied() }
 }
 
 fn classify(number: u16) -> (ErrorKind, &'static str) {
@@ -86,12 +91,13 @@ fn classify(number: u16) -> (ErrorKind, &'static str) {
         1053 | 1077 | 1079 | 1080 | 1152 | 1158..=1161 | 1184 | 1927 | 2000..3000 | 4031 => {
             (Unavailable, "the server is shutting down, or ended the connection")
         }
-        1047 => (Unavailable, "this node of the cluster is not ready"),
-        1129 => (Unavailable, "the server blocks this host after too many failed connections"),
+        1037 | 1038 | 1041 | 1047 | 1129 | 1412 => (
+            Unavailable,
+            "the server cannot do this now: it has no memory, is not ready, blocks this host, or changes the table",
+        ),
         1317 | 1969 | 3024 => {
             (Timeout, "the server interrupted the statement, perhaps because of its own timeout")
         }
-        1037 | 1038 | 1041 => (Unavailable, "the server is out of memory"),
         1021 | 1114 | 3 | 28 => (StorageFull, "the server's disk or the table is full"),
         1044 | 1045 | 1130 | 1251 | 1698 | 1820 | 3118 | 3159 | 4151 => {
             (PermissionDenied, "the server rejected this user, password, host or unencrypted connection")
@@ -99,17 +105,11 @@ fn classify(number: u16) -> (ErrorKind, &'static str) {
         1142 | 1143 | 1227 | 1370 => {
             (PermissionDenied, "this user does not have the required permission: GRANT it")
         }
-        1049 | 1046 => {
-            (InvalidConfig, "the database does not exist: create it, or check its name in the URL")
-        }
+        1046 | 1049 => (InvalidConfig, "the database does not exist: create it, or check the URL"),
         1146 => (InvalidConfig, NO_SUCH_TABLE),
-        1048 | 1054 | 1136 | 1364 | 1471 => {
-            (InvalidConfig, "the table does not have Larder's columns, or is not a table")
-        }
+        1048 | 1054 | 1136 | 1364 | 1471 => (InvalidConfig, "the table does not have Larder's columns"),
         1665 => (InvalidConfig, "the server's `binlog_format` must be ROW or MIXED"),
-        1118 | 1153 => {
-            (TooLarge, "the value exceeds the server's limit (`max_allowed_packet` or its redo log)")
-        }
+        1118 | 1153 => (TooLarge, "the value exceeds the server's `max_allowed_packet` or redo log"),
         1062 | 1264 | 1292 | 1366 | 1406 | 1644 | 3140 | 3819 | 4025 => {
             (InvalidValue, "the table rejected this entry: see its checks, triggers and unique keys")
         }
@@ -121,14 +121,10 @@ fn from_client(error: &sqlx::Error) -> (ErrorKind, &'static str) {
     match error {
         sqlx::Error::Configuration(_) => (
             InvalidConfig,
-            "the driver rejected the configuration, or the server's authentication needs TLS: use \
-             `ssl-mode=required`",
+            "the server's authentication needs TLS (`ssl-mode=required`), or a file is missing",
         ),
-        sqlx::Error::Tls(_) => (
-            InvalidConfig,
-            "the TLS handshake failed: the server does not support TLS, its certificate is not trusted, or this \
-             program was built without the feature `tls`",
-        ),
+        sqlx::Error::Tls(_) => (InvalidConfig, TLS_FAILED),
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => (InvalidConfig, TLS_FAILED),
         sqlx::Error::PoolTimedOut => (Timeout, "no connection of the pool became free in time"),
         sqlx::Error::PoolClosed => (Closed, "the connection pool is closed"),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {

@@ -6,7 +6,6 @@ mod config;
 mod connect;
 mod driver;
 mod error;
-mod listing;
 mod pool;
 mod schema;
 mod sql;

@@ -12,11 +12,10 @@ use deadpool::{
 use larder_core::{Error, ErrorKind, Result, Version};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, MySqlPool, Row,
-    mysql::{MySqlConnectOptions, MySqlRow},
-    pool::PoolConnection,
+    mysql::MySqlConnectOptions, pool::PoolConnection,
 };
 
-use crate::error::from_driver;
+use crate::{config::Config, error::from_driver};
 
 /// A connection that was unused for this long is checked before its next use: the server or a firewall may have closed
 /// it.
@@ -51,13 +50,6 @@ pub(crate) struct Fence {
     /// Distinguishes the servers that a host name may reach.
     pub(crate) server: String,
     pub(crate) lock: String,
-}
-
-impl Fence {
-    /// Returns the connection that holds the lock.
-    pub(crate) fn holder(row: &MySqlRow) -> Option<u64> {
-        row.try_get_unchecked(0).ok().flatten()
-    }
 }
 
 /// A connection for one call. Dropping this returns it to the pool.
@@ -100,23 +92,23 @@ impl managed::Manager for Manager {
 }
 
 impl Connections {
-    pub(crate) fn own(options: MySqlConnectOptions, size: usize, connect_timeout: Duration) -> Result<Self> {
-        let pool = Pool::builder(Manager { options, suspicious: AtomicU64::new(0) })
-            .max_size(size)
-            .create_timeout(Some(connect_timeout))
-            .recycle_timeout(Some(connect_timeout))
-            .runtime(Runtime::Tokio1)
-            .build();
-        pool.map(Self::Own).map_err(|_| Error::new(ErrorKind::Other, "could not create the connection pool"))
+    pub(crate) fn own(config: &Config) -> Result<Self> {
+        let opening = Some(config.connect_timeout.get());
+        let pool = Pool::builder(Manager { options: config.connections(), suspicious: AtomicU64::new(0) })
+            .max_size(config.pool_size)
+            .wait_timeout(Some(config.timeout.get()))
+            .create_timeout(opening)
+            .recycle_timeout(opening)
+            .runtime(Runtime::Tokio1);
+        let failed = |_| Error::new(ErrorKind::Other, "could not create the connection pool");
+        pool.build().map(Self::Own).map_err(failed)
     }
 
     /// Waits for a connection, or opens one.
     pub(crate) async fn take(&self) -> Result<Checkout> {
         match self {
             Self::Own(pool) => pool.get().await.map(Checkout::Own).map_err(from_pool),
-            Self::Callers(pool) => {
-                pool.acquire().await.map(Checkout::Callers).map_err(|error| from_driver(&error))
-            }
+            Self::Callers(pool) => pool.acquire().await.map(Checkout::Callers).map_err(from_driver),
         }
     }
 
@@ -150,24 +142,25 @@ impl Checkout {
         }
     }
 
-    /// Closes the connection instead of returning it. Does not wait.
-    pub(crate) fn discard(self) {
+    /// Closes the connection instead of returning it, and returns its fence. Does not wait.
+    pub(crate) fn discard(self) -> Option<Fence> {
         match self {
-            Self::Own(opened) => drop(Object::take(opened)),
-            Self::Callers(connection) => drop(connection.detach()),
+            Self::Own(opened) => Object::take(opened).fence,
+            Self::Callers(connection) => {
+                drop(connection.detach());
+                None
+            }
         }
     }
 }
 
 /// Converts an error of the pool.
 fn from_pool(error: PoolError<sqlx::Error>) -> Error {
-    let (kind, message) = match error {
-        PoolError::Backend(error) => return from_driver(&error),
-        PoolError::Timeout(TimeoutType::Create) => {
-            (ErrorKind::Timeout, "the server did not complete the connection within `connect_timeout`")
-        }
+    let message = match error {
+        PoolError::Backend(error) => return from_driver(error),
         PoolError::Closed => return Error::closed(),
-        _ => (ErrorKind::Timeout, "no connection of the pool became free in time"),
+        PoolError::Timeout(TimeoutType::Wait) => "no connection of the pool became free in time",
+        _ => "the server did not complete the connection within `connect_timeout`",
     };
-    Error::new(kind, message)
+    Error::new(ErrorKind::Timeout, message)
 }

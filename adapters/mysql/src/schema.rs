@@ -1,16 +1,17 @@
 //! Creates the table, and checks an existing one.
 
-use larder_core::{Error, ErrorKind, Operation, Result};
-use larder_kit::{Configure, ValueFormat};
-use sqlx::{Row, mysql::MySqlRow};
+use std::sync::Arc;
+
+use larder_core::{Operation, Result};
+use larder_kit::ValueFormat;
 
 use crate::{
     config::{Config, invalid},
     driver::Driver,
-    error::{NO_SUCH_TABLE, from_driver},
+    error::NO_SUCH_TABLE,
     sql::Call,
+    storage::column,
 };
-use std::sync::Arc;
 
 impl Config {
     /// Returns the SQL that creates the table, for a user that may create it if the program's user may not. It can be
@@ -45,7 +46,7 @@ impl Config {
         if self.check(driver).await? {
             return Ok(());
         }
-        if !self.creates() {
+        if !self.setup || self.existing {
             return Err(invalid(format!(
                 "the table {} does not exist: check its name, or create it with `setup=true` or with the SQL that \
                  `Config::setup_sql` returns",
@@ -53,14 +54,10 @@ impl Config {
             )));
         }
         let create = driver.change(|| Call::raw(self.setup_sql()));
-        create.await.map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => Error::new(
-                ErrorKind::PermissionDenied,
-                "the table does not exist, and this user may not create it: have another user run the SQL of \
-                 `Config::setup_sql`, and connect with `setup=false`",
-            )
-            .with_source(error),
-            _ => error.with_operation(Operation::Setup),
+        create.await.map_err(|error| {
+            let context = "the table does not exist, and could not be created; another user can create it with the \
+                           SQL of `Config::setup_sql`";
+            error.context(context).with_operation(Operation::Setup)
         })?;
         // Checked because another process may have created it first, with other columns.
         self.check(driver).await.map(drop)
@@ -68,119 +65,75 @@ impl Config {
 
     /// Returns whether the table exists, or an error if it cannot be used. Changes nothing.
     async fn check(&self, driver: &Arc<Driver>) -> Result<bool> {
-        let show =
-            format!("SHOW FULL COLUMNS FROM {table}; SHOW CREATE TABLE {table}", table = self.quoted());
-        let rows = match driver.read(Call::raw(show)).await {
+        let rows = match driver.read(Call::raw(format!("SHOW CREATE TABLE {}", self.quoted()))).await {
             Err(error) if error.message() == NO_SUCH_TABLE => return Ok(false),
             rows => rows?,
         };
-        // The last row is the statement that creates the table.
-        let Some((create, columns)) = rows.split_last() else { return Ok(false) };
-        let columns = columns.iter().map(Column::from_row).collect::<Result<Vec<_>, _>>();
-        let columns = columns.map_err(|error| from_driver(&error))?;
-        let create: String = create.try_get_unchecked(1).map_err(|error| from_driver(&error))?;
-        let problem = problem(&columns, self.values == ValueFormat::Json).or_else(|| {
-            let transactional = create.contains("ENGINE=InnoDB");
-            (!transactional).then(|| "its engine is not InnoDB, which has transactions".to_owned())
-        });
-        if let Some(problem) = problem {
+        let created: String = rows.first().map_or_else(|| Ok(String::new()), |row| column(row, 1))?;
+        // Some servers quote names with `"`.
+        let created = created.replace('"', "`");
+        if let Some(problem) = problem(&created, self) {
             return Err(invalid(format!(
                 "the table {} cannot be used: {problem}. Choose another with `table`, or change this one",
                 self.quoted()
             )));
         }
-        let indexed = columns.iter().any(|column| column.name == "expires_at" && !column.index.is_empty());
-        if !indexed && self.creates() {
-            // Creating it now could block the writers of a large table for long: leave the time to the owner.
-            tracing::warn!(
-                adapter = Self::ADAPTER,
-                table = self.table,
-                "the table has no index on expires_at, so each sweep reads the whole table; Config::setup_sql() \
-                 returns the SQL for the index"
-            );
-        }
         Ok(true)
     }
 }
 
-/// A column of the table, as `SHOW FULL COLUMNS` describes it.
-#[derive(Clone, Debug, Default)]
-struct Column {
-    name: String,
-    type_name: String,
-    collation: Option<String>,
-    nullable: bool,
-    /// `PRI` for a column of the primary key; empty for a column that is not first in an index.
-    index: String,
-    /// Whether an inserted row must have a value for this column.
-    required: bool,
-}
-
-impl Column {
-    fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
-        let nullable = row.try_get_unchecked::<String, _>("Null")? == "YES";
-        let default: Option<String> = row.try_get_unchecked("Default")?;
-        let extra: String = row.try_get_unchecked("Extra")?;
-        let fills =
-            ["auto_increment", "GENERATED", "DEFAULT_GENERATED"].iter().any(|word| extra.contains(word));
-        Ok(Self {
-            name: row.try_get_unchecked("Field")?,
-            type_name: row.try_get_unchecked::<String, _>("Type")?.to_ascii_lowercase(),
-            collation: row.try_get_unchecked("Collation")?,
-            nullable,
-            index: row.try_get_unchecked("Key")?,
-            required: !nullable && default.is_none() && !fills,
-        })
-    }
-}
-
-/// Describes the first problem of the columns.
-fn problem(columns: &[Column], json: bool) -> Option<String> {
-    let value = if json { "longtext" } else { "longblob" };
-    for (name, expected) in
-        [("key", "varbinary(512)"), ("value", value), ("version", "bigint"), ("expires_at", "bigint")]
-    {
-        let Some(column) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) else {
+/// Describes the first problem of the table that this statement of the server creates, with one column or key per line.
+fn problem(created: &str, config: &Config) -> Option<String> {
+    let value = if config.values == ValueFormat::Json { "longtext" } else { "longblob" };
+    let expected =
+        [("key", "varbinary(512)"), ("value", value), ("version", "bigint"), ("expires_at", "bigint")];
+    // The names of the columns, and their types and further properties without the comment.
+    let columns = created.lines().filter_map(|line| {
+        let (name, column) = line.trim_start().strip_prefix('`')?.split_once("` ")?;
+        Some((name, column.split(" COMMENT '").next()?))
+    });
+    let columns: Vec<_> = columns.collect();
+    for (name, expected) in expected {
+        let Some((_, column)) = columns.iter().find(|column| column.0 == name) else {
             return Some(format!("it has no column `{name}` of type {expected}"));
         };
-        let found = &column.type_name;
-        let fits = match name {
-            "key" => {
-                let length = found.strip_prefix("varbinary(").and_then(|length| length.strip_suffix(')'));
-                length.and_then(|length| length.parse().ok()).is_some_and(|length: u32| length >= 512)
-            }
-            "value" => {
-                found == value && column.collation.as_ref().is_none_or(|name| name.starts_with("utf8mb4"))
-            }
-            // Some servers add a display width.
-            _ => found.starts_with("bigint") && !found.contains("unsigned"),
-        };
-        if !fits {
-            let hint = match (name, found.as_str()) {
-                ("value", "longtext") => " (was it created with `values=json`?)",
-                ("value", "longblob") => " (was it created with `values=bytes`?)",
+        // Some servers add a display width to a number.
+        let found = column.split([' ', ',']).next().unwrap_or_default();
+        if !found.starts_with(expected) || column.contains("unsigned") {
+            let hint = match found {
+                "longtext" if name == "value" => " (was it created with `values=json`?)",
+                "longblob" if name == "value" => " (was it created with `values=bytes`?)",
                 _ => "",
             };
-            let collation = column.collation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-            return Some(format!("its column `{name}` is {found}{collation} instead of {expected}{hint}"));
+            return Some(format!("its column `{name}` is {found} instead of {expected}{hint}"));
         }
-        if (column.index == "PRI") != (name == "key") {
-            return Some("its primary key is not the column `key` alone".to_owned());
+        let of_table = !column.contains("CHARACTER SET") && created.contains("CHARSET=utf8mb4");
+        if found == "longtext" && !of_table && !column.contains("utf8mb4") {
+            return Some(format!("its column `{name}` does not have the character set utf8mb4"));
         }
-        if name == "expires_at" && !column.nullable {
-            return Some("its column `expires_at` does not allow nulls".to_owned());
+        if name == "expires_at" && column.contains("NOT NULL") {
+            return Some(format!("its column `{name}` does not allow nulls"));
         }
     }
-    let known = ["key", "value", "version", "expires_at"];
-    let mut others =
-        columns.iter().filter(|column| known.iter().all(|name| !column.name.eq_ignore_ascii_case(name)));
-    others.find_map(|column| {
-        let name = &column.name;
-        if column.index == "PRI" {
-            return Some("its primary key is not the column `key` alone".to_owned());
+    let required = columns.iter().find(|(name, column)| {
+        let filled = ["DEFAULT", "AUTO_INCREMENT", "GENERATED"].iter().any(|word| column.contains(word));
+        column.contains("NOT NULL") && !filled && expected.iter().all(|(known, _)| known != name)
+    });
+    if let Some((name, _)) = required {
+        return Some(format!("its column `{name}` has no default and does not allow nulls"));
+    }
+    for (needed, problem) in [
+        (created.contains("PRIMARY KEY (`key`)"), "its primary key is not the column `key` alone"),
+        (
+            !created.contains("UNIQUE KEY"),
+            "it has another unique key, so a write could replace another entry",
+        ),
+        (config.existing || created.contains(" (`expires_at`"), "it has no index on the column `expires_at`"),
+        (created.contains("ENGINE=InnoDB"), "its engine is not InnoDB, so it has no transactions"),
+    ] {
+        if !needed {
+            return Some(problem.to_owned());
         }
-        column.required.then(|| {
-            format!("its column `{name}` is NOT NULL and has no default, so nothing can be inserted")
-        })
-    })
+    }
+    None
 }

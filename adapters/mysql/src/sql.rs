@@ -5,11 +5,11 @@ use std::sync::Arc;
 use larder_core::{Action, Change, Condition, Expiry, Key, Version};
 use sqlx::{Arguments, AssertSqlSafe, Encode, MySql, SqlSafeStr, SqlStr, Type, mysql::MySqlArguments};
 
-/// The numbers of rows or keys in a statement for many. Unused ones repeat the last.
-const SIZES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, MAX_ROWS];
-
 /// The maximum number of rows or keys in one statement.
 pub(crate) const MAX_ROWS: usize = 256;
+
+/// The numbers of rows or keys in a statement for many. Unused ones repeat the last.
+const SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, MAX_ROWS];
 
 /// The current time in Unix milliseconds, by the server's clock. The server reads the clock once per statement.
 const NOW: &str = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)";
@@ -47,169 +47,155 @@ impl Call {
         let _ = self.arguments.as_mut().map(|arguments| arguments.add(value));
         self
     }
+
+    /// Adds keys, and repeats the last up to the size of the statement.
+    fn bind_keys<'a>(self, keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
+        let (again, mut last) = (repeated(keys.len()), None);
+        let call = keys.fold(self, |call, key| call.bind(*last.insert(key)));
+        (0..again).fold(call, |call, _| call.bind(last))
+    }
+}
+
+/// Statements for each of [`SIZES`].
+struct Sized([SqlStr; SIZES.len()]);
+
+impl Sized {
+    /// Makes the statements, which list the item at `@items`.
+    fn new(sql: &str, item: &str) -> Self {
+        Self(SIZES.map(|size| prepare(&sql.replace("@items", &vec![item; size].join(", ")))))
+    }
+
+    /// Begins a call for this number of rows or keys.
+    fn call(&self, rows: usize) -> Call {
+        Call::prepared(&self.0[SIZES.partition_point(|size| *size < rows).min(SIZES.len() - 1)])
+    }
+}
+
+/// Returns the number of times that a statement for this number of rows or keys repeats the last.
+pub(crate) fn repeated(rows: usize) -> usize {
+    SIZES.iter().find(|size| **size >= rows).map_or(0, |size| size - rows)
+}
+
+/// Inserts the conditions and times into a statement.
+fn prepare(sql: &str) -> SqlStr {
+    let sql = sql.replace("@live", LIVE).replace("@left", LEFT).replace("@now", NOW);
+    AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str()
 }
 
 /// All statements for one table. Each keeps its text, so each connection prepares it once. A time to live is in
 /// milliseconds, or null.
 pub(crate) struct Sql {
-    read: SqlStr,
-    upsert: SqlStr,
+    read: Sized,
+    lock: Sized,
+    put: Sized,
     insert: SqlStr,
     update: SqlStr,
     delete: SqlStr,
     touch: SqlStr,
-    /// The next five have one statement for each of [`SIZES`].
-    read_many: [SqlStr; SIZES.len()],
-    lock_many: [SqlStr; SIZES.len()],
-    put_many: [SqlStr; SIZES.len()],
-    delete_many: [SqlStr; SIZES.len()],
-    purge_many: [SqlStr; SIZES.len()],
-    pub(crate) keys: SqlStr,
-    pub(crate) entries: SqlStr,
+    remove: Sized,
+    range: SqlStr,
     expired: SqlStr,
 }
 
-/// A row for [`Sql::put_many`].
+/// A row for [`Sql::put`].
 pub(crate) struct Row<'a> {
     pub(crate) key: &'a [u8],
-    /// Without a value, the row must exist with this version. Its value stays.
-    pub(crate) value: Option<&'a [u8]>,
+    /// Empty if the row exists with this version: its value stays.
+    pub(crate) value: &'a [u8],
     pub(crate) version: Option<i64>,
-    /// The time of expiry, from `now`; `None` for never.
-    pub(crate) ttl: Option<i64>,
-    /// The time from which `ttl` counts, in Unix milliseconds; `None` for the time of the statement.
+    /// The time from which the time to live counts, in Unix milliseconds; `None` for the time of the statement.
     pub(crate) now: Option<i64>,
+    pub(crate) ttl: Option<i64>,
 }
 
 impl Sql {
     /// Makes the statements for the table with this name, which is SQL.
     pub(crate) fn new(table: &str) -> Self {
-        let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text.replace("@now", NOW))).into_sql_str();
-        let many = |text: &dyn Fn(&str) -> String, item: &str| {
-            SIZES.map(|size| sql(text(&vec![item; size].join(", "))))
-        };
         // The key is first: of a row that begins with a large value, the driver would misread the length.
-        let record = format!("`key`, IF(?, value, NULL), version, {LEFT}");
-        let insert = format!("INSERT INTO {table} (`key`, value, version, expires_at)");
-        let at = format!("`key` = ? AND (? OR version = ?) AND {LIVE}");
-        let page = |columns: &str| {
-            format!(
-                "SELECT {columns} FROM {table} WHERE `key` >= ? AND `key` < ? AND {LIVE} ORDER BY `key` LIMIT ?"
-            )
-        };
+        let record = "`key`, IF(?, value, NULL), version, @left";
+        let insert = format!("INSERT INTO {table} (`key`, value, version, expires_at) VALUES");
+        let at = "`key` = ? AND (? OR version = ?) AND @live";
         Self {
-            read: sql(format!("SELECT {record} FROM {table} WHERE `key` = ? AND {LIVE}")),
-            upsert: sql(format!(
-                "{insert} VALUES (?, ?, ?, @now + ?) ON DUPLICATE KEY UPDATE \
-                 value = VALUES(value), version = VALUES(version), expires_at = VALUES(expires_at)"
-            )),
-            // The server makes the assignments in this order. `LAST_INSERT_ID(1)` reports that the row stays.
-            insert: sql(format!(
-                "{insert} VALUES (?, ?, ?, @now + ?) ON DUPLICATE KEY UPDATE \
-                 value = IF({LIVE}, value, VALUES(value)), \
-                 version = CASE WHEN NOT {LIVE} THEN VALUES(version) WHEN LAST_INSERT_ID(1) THEN version END, \
-                 expires_at = IF({LIVE}, expires_at, VALUES(expires_at))"
-            )),
-            update: sql(format!(
-                "UPDATE {table} SET value = ?, version = ?, expires_at = @now + ? WHERE {at}"
-            )),
-            delete: sql(format!("DELETE FROM {table} WHERE {at}")),
-            touch: sql(format!("UPDATE {table} SET expires_at = @now + ? WHERE {at}")),
-            read_many: many(
-                &|keys| format!("SELECT {record} FROM {table} WHERE `key` IN ({keys}) AND {LIVE}"),
+            read: Sized::new(&format!("SELECT {record} FROM {table} WHERE `key` IN (@items) AND @live"), "?"),
+            // Without the index, the server might also lock other rows of a small table.
+            lock: Sized::new(
+                &format!(
+                    "SELECT `key`, version, expires_at, @now FROM {table} FORCE INDEX (PRIMARY) \
+                     WHERE `key` IN (@items) ORDER BY `key` FOR UPDATE"
+                ),
                 "?",
             ),
-            lock_many: many(
-                &|keys| {
-                    format!(
-                        "SELECT `key`, version, expires_at, @now FROM {table} WHERE `key` IN ({keys}) \
-                         ORDER BY `key` FOR UPDATE"
-                    )
-                },
-                "?",
-            ),
-            // A row with the current version, which only repeats or touches it, keeps the value.
-            put_many: many(
-                &|rows| {
-                    format!(
-                        "{insert} VALUES {rows} ON DUPLICATE KEY UPDATE \
-                         value = IF(VALUES(version) = version, value, VALUES(value)), \
-                         version = VALUES(version), expires_at = VALUES(expires_at)"
-                    )
-                },
+            // The server makes the assignments in this order. A row that is repeated or touched keeps its value.
+            put: Sized::new(
+                &format!(
+                    "{insert} @items ON DUPLICATE KEY UPDATE \
+                     value = IF(VALUES(version) = version, value, VALUES(value)), \
+                     version = VALUES(version), expires_at = VALUES(expires_at)"
+                ),
                 "(?, ?, ?, IFNULL(?, @now) + ?)",
             ),
-            delete_many: many(&|keys| format!("DELETE FROM {table} WHERE `key` IN ({keys})"), "?"),
-            purge_many: many(
-                &|keys| format!("DELETE FROM {table} WHERE `key` IN ({keys}) AND NOT {LIVE}"),
+            // `LAST_INSERT_ID(1)` reports that the entry exists, and stays.
+            insert: prepare(&format!(
+                "{insert} (?, ?, ?, @now + ?) ON DUPLICATE KEY UPDATE \
+                 value = IF(@live, value, VALUES(value)), \
+                 version = CASE WHEN NOT @live THEN VALUES(version) WHEN LAST_INSERT_ID(1) THEN version END, \
+                 expires_at = IF(@live, expires_at, VALUES(expires_at))"
+            )),
+            update: prepare(&format!(
+                "UPDATE {table} SET value = ?, version = ?, expires_at = @now + ? WHERE {at}"
+            )),
+            delete: prepare(&format!("DELETE FROM {table} WHERE {at}")),
+            touch: prepare(&format!("UPDATE {table} SET expires_at = @now + ? WHERE {at}")),
+            remove: Sized::new(
+                &format!("DELETE FROM {table} WHERE (? OR NOT @live) AND `key` IN (@items)"),
                 "?",
             ),
-            keys: sql(page("`key`")),
-            entries: sql(page(&format!("`key`, value, version, {LEFT}"))),
-            expired: sql(format!("SELECT `key` FROM {table} WHERE expires_at <= @now LIMIT {MAX_ROWS}")),
+            range: prepare(&format!(
+                "SELECT {record} FROM {table} WHERE `key` >= ? AND `key` < ? AND @live ORDER BY `key` LIMIT ?"
+            )),
+            expired: prepare(&format!("SELECT `key` FROM {table} WHERE expires_at <= @now LIMIT {MAX_ROWS}")),
         }
     }
 
-    /// Reads the key, the value if requested, the version and the remaining milliseconds of an entry.
-    pub(crate) fn read(&self, key: &Key, value: bool) -> Call {
-        Call::prepared(&self.read).bind(value).bind(key.as_bytes())
+    /// Reads entries: their keys, their values if requested, their versions and remaining milliseconds. This and the
+    /// other statements for many take at most [`MAX_ROWS`].
+    pub(crate) fn read(&self, keys: &[Key], values: bool) -> Call {
+        self.read.call(keys.len()).bind(values).bind_keys(keys.iter().map(Key::as_bytes))
     }
 
-    /// Reads the same columns of at most [`MAX_ROWS`] entries.
-    pub(crate) fn read_many(&self, keys: &[Key], value: bool) -> Call {
-        let (sql, size) = sized(&self.read_many, keys.len());
-        bind_keys(Call::prepared(sql).bind(value), keys.iter().map(Key::as_bytes), size)
+    /// Locks the rows of the keys, in their order. Returns their keys, versions and times of expiry, and the time.
+    pub(crate) fn lock(&self, changes: &[Change]) -> Call {
+        self.lock.call(changes.len()).bind_keys(changes.iter().map(|change| change.key.as_bytes()))
     }
 
-    /// Locks the rows of at most [`MAX_ROWS`] keys. Returns their keys, versions and times of expiry, and the current
-    /// time.
-    pub(crate) fn lock_many<'a>(&self, keys: impl ExactSizeIterator<Item = &'a Key>) -> Call {
-        let (sql, size) = sized(&self.lock_many, keys.len());
-        bind_keys(Call::prepared(sql), keys.map(Key::as_bytes), size)
+    /// Writes rows, in the order of their keys. The server counts one affected row for each new row and each
+    /// [repeated](repeated) one, and two for each existing row that changes.
+    pub(crate) fn put(&self, mut rows: Vec<Row<'_>>) -> Call {
+        rows.sort_unstable_by_key(|row| row.key);
+        let bind = |call: Call, Row { key, value, version, now, ttl }: &Row<'_>| {
+            call.bind(*key).bind(*value).bind(version).bind(now).bind(ttl)
+        };
+        let call = rows.iter().fold(self.put.call(rows.len()), bind);
+        let Some(last) = rows.last() else { return call };
+        let again = Row { value: &[], ..*last };
+        (0..repeated(rows.len())).fold(call, |call, _| bind(call, &again))
     }
 
-    /// Deletes the rows of at most [`MAX_ROWS`] keys.
-    pub(crate) fn delete_many(&self, keys: &[&Key]) -> Call {
-        let (sql, size) = sized(&self.delete_many, keys.len());
-        bind_keys(Call::prepared(sql), keys.iter().map(|key| key.as_bytes()), size)
+    /// Deletes rows, or only those that have expired.
+    pub(crate) fn remove<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>, all: bool) -> Call {
+        self.remove.call(keys.len()).bind(all).bind_keys(keys)
     }
 
-    /// Reads the keys of at most [`MAX_ROWS`] expired rows.
+    /// Reads the keys of expired rows.
     pub(crate) fn expired(&self) -> Call {
         Call::prepared(&self.expired)
     }
 
-    /// Deletes those of at most [`MAX_ROWS`] rows that have expired.
-    pub(crate) fn purge_many(&self, keys: &[Vec<u8>]) -> Call {
-        let (sql, size) = sized(&self.purge_many, keys.len());
-        bind_keys(Call::prepared(sql), keys.iter().map(Vec::as_slice), size)
-    }
-
-    /// Writes at most [`MAX_ROWS`] rows. The server counts one affected row for each new row and each
-    /// [repeated](repeated) one, and two for each existing row that changes.
-    pub(crate) fn put_many(&self, rows: &[Row<'_>]) -> Call {
-        let (sql, size) = sized(&self.put_many, rows.len());
-        let mut call = Call::prepared(sql);
-        for row in rows {
-            let value = row.value.unwrap_or_default();
-            call = call.bind(row.key).bind(value);
-            call = call.bind(row.version).bind(row.now).bind(row.ttl);
-        }
-        if let Some(last) = rows.last() {
-            for _ in rows.len()..size {
-                call = call.bind(last.key).bind(b"".as_slice());
-                call = call.bind(last.version).bind(last.now).bind(last.ttl);
-            }
-        }
-        call
-    }
-
-    /// Reads a page of at most `limit` keys or entries from the key `from` to before the key `end`.
-    pub(crate) fn page(&self, values: bool, from: &[u8], end: Option<&str>, limit: usize) -> Call {
-        let sql = if values { &self.entries } else { &self.keys };
-        let end = end.map_or(&END[..], str::as_bytes);
+    /// Reads at most `limit` entries from the key `from` to before the key `end`.
+    pub(crate) fn range(&self, from: &[u8], end: Option<&str>, limit: usize, values: bool) -> Call {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        Call::prepared(sql).bind(from).bind(end).bind(limit)
+        let call = Call::prepared(&self.range).bind(values).bind(from);
+        call.bind(end.map_or(&END[..], str::as_bytes)).bind(limit)
     }
 
     /// Makes a change if its condition holds. A written row gets the version.
@@ -219,41 +205,22 @@ impl Sql {
             Condition::At(seen) => Some(token(seen)),
             _ => None,
         };
-        let at = |call: Call, key: &[u8]| call.bind(key).bind(seen.is_none()).bind(seen.flatten());
+        let at = |call: Call| call.bind(key).bind(seen.is_none()).bind(seen.flatten());
         match (&change.action, &change.condition) {
-            (Action::Put(value, expiry), condition @ (Condition::Any | Condition::Absent)) => {
-                let sql = if *condition == Condition::Any { &self.upsert } else { &self.insert };
-                Call::prepared(sql).bind(key).bind(&value[..]).bind(version).bind(ttl(*expiry))
+            (Action::Put(value, expiry), Condition::Any) => {
+                self.put(vec![Row { key, value, version, now: None, ttl: ttl(*expiry) }])
+            }
+            (Action::Put(value, expiry), Condition::Absent) => {
+                let call = Call::prepared(&self.insert).bind(key).bind(&value[..]);
+                call.bind(version).bind(ttl(*expiry))
             }
             (Action::Put(value, expiry), _) => {
-                let call = Call::prepared(&self.update).bind(&value[..]);
-                at(call.bind(version).bind(ttl(*expiry)), key)
+                at(Call::prepared(&self.update).bind(&value[..]).bind(version).bind(ttl(*expiry)))
             }
-            (Action::Delete, _) => at(Call::prepared(&self.delete), key),
-            (Action::Touch(expiry), _) => at(Call::prepared(&self.touch).bind(ttl(*expiry)), key),
+            (Action::Delete, _) => at(Call::prepared(&self.delete)),
+            (Action::Touch(expiry), _) => at(Call::prepared(&self.touch).bind(ttl(*expiry))),
         }
     }
-}
-
-/// Returns the statement for this number of rows or keys, and the number that it has.
-fn sized(statements: &[SqlStr; SIZES.len()], rows: usize) -> (&SqlStr, usize) {
-    let place = SIZES.partition_point(|size| *size < rows).min(SIZES.len() - 1);
-    (&statements[place], SIZES[place])
-}
-
-/// Returns the number of times that a statement for this number of rows repeats the last one.
-pub(crate) fn repeated(rows: usize) -> usize {
-    SIZES.iter().find(|size| **size >= rows).map_or(0, |size| size - rows)
-}
-
-/// Binds the keys, and repeats the last up to `size`.
-fn bind_keys<'a>(mut call: Call, keys: impl Iterator<Item = &'a [u8]>, size: usize) -> Call {
-    let (mut bound, mut last) = (0, &[][..]);
-    for key in keys {
-        call = call.bind(key);
-        (bound, last) = (bound + 1, key);
-    }
-    (bound..size).fold(call, |call, _| call.bind(last))
 }
 
 /// Returns a version as stored in a row. A version of another adapter is null, which no row has.

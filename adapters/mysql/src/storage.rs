@@ -1,20 +1,19 @@
 //! The storage.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, slice, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key,
     ListOptions, Location, ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, WriteOptions,
     Written, async_trait,
 };
-use larder_kit::{Sweeper, check_json, pages, read_chunks, side_by_side};
-use sqlx::{Row as _, SqlSafeStr, mysql::MySqlRow};
+use larder_kit::{Ranged, StoredEntry, Sweeper, check_json, ranges, read_chunks, side_by_side};
+use sqlx::{Decode, MySql, Row as _, SqlSafeStr, mysql::MySqlRow};
 
 use crate::{
     batch,
     driver::Driver,
     error::from_driver,
-    listing::Listing,
     sql::{Call, MAX_ROWS, Sql, token},
 };
 
@@ -67,20 +66,14 @@ impl MysqlStorage {
         change.applied(changed, version)
     }
 
-    /// Reads the row of an entry, with the value if requested.
-    async fn row(&self, key: &Key, value: bool) -> Result<Option<MySqlRow>> {
-        Ok(self.driver().read(self.sql.read(key, value)).await?.pop())
-    }
-
     /// Reads the records that exist. Returns them by key.
     async fn read_together(
         &self,
         keys: &[Key],
         options: &ReadOptions,
     ) -> Result<HashMap<String, Result<Record>>> {
-        let key = |row: &MySqlRow| row.try_get_unchecked(0).map_err(|error| from_driver(&error));
-        let rows = self.driver().read(self.sql.read_many(keys, options.value)).await?;
-        rows.iter().map(|row| Ok((key(row)?, record(row, options)))).collect()
+        let rows = self.driver().read(self.sql.read(keys, options.value)).await?;
+        rows.iter().map(|row| Ok((column(row, 0)?, record(row, options)))).collect()
     }
 }
 
@@ -88,11 +81,12 @@ impl MysqlStorage {
 impl Storage for MysqlStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         loop {
-            let Some(row) = self.row(key, options.value).await? else { return Ok(None) };
-            let record = record(&row, options).map_err(|error| error.with_key(key))?;
+            let rows = self.driver().read(self.sql.read(slice::from_ref(key), options.value)).await?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            let record = record(row, options).map_err(|error| error.with_key(key))?;
             let Some(expiry) = options.touch else { return Ok(Some(record)) };
             // Touched only if it is still as it was read, so that both happen at one time.
-            let touch = Change::touch(key.clone(), expiry).on(Condition::At(version(&row)?));
+            let touch = Change::touch(key.clone(), expiry).on(Condition::At(version(row)?));
             match self.change(&touch).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 touched => return touched.map(|_| Some(record.expires(expiry))),
@@ -131,20 +125,23 @@ impl Storage for MysqlStorage {
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        pages(Listing::new(self, options))
+        ranges(self, options, MAX_ROWS)
     }
 
     async fn purge_expired(&self) -> Result<u64> {
         let mut purged = 0;
         loop {
             let keys = self.driver.read(self.sql.expired()).await?;
-            let keys: Result<Vec<Vec<u8>>, _> = keys.iter().map(|row| row.try_get_unchecked(0)).collect();
-            let keys = keys.map_err(|error| from_driver(&error))?;
+            let keys: Vec<Vec<u8>> = keys.iter().map(|row| column(row, 0)).collect::<Result<_>>()?;
             if keys.is_empty() {
                 return Ok(purged);
             }
             // Deletes by key, because a range of the index would lock rows between the expired ones.
-            let deleted = self.driver.change(|| self.sql.purge_many(&keys)).await?.rows_affected();
+            let deleted = self
+                .driver
+                .change(|| self.sql.remove(keys.iter().map(Vec::as_slice), false))
+                .await?
+                .rows_affected();
             purged += deleted;
             if keys.len() < MAX_ROWS || deleted == 0 {
                 return Ok(purged);
@@ -155,31 +152,46 @@ impl Storage for MysqlStorage {
     async fn location(&self) -> Result<Option<Location>> {
         let (database, table) = &self.names;
         let locate = Call::prepared(&LOCATE.into_sql_str()).bind(database.as_deref()).bind(table.as_str());
-        let id = self
-            .driver
-            .read(locate)
-            .await?
-            .first()
-            .and_then(|row| row.try_get_unchecked::<String, _>(0).ok());
-        Ok(id.map(Location::new))
+        let rows = self.driver.read(locate).await?;
+        rows.first().map(|row| column::<String>(row, 0).map(Location::new)).transpose()
     }
 
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
-        self.driver.close();
+        self.driver.connections.close();
         Ok(())
     }
+}
+
+impl Ranged for MysqlStorage {
+    async fn read_range(
+        &self,
+        from: &[u8],
+        end: Option<&str>,
+        limit: usize,
+        values: bool,
+    ) -> Result<Vec<StoredEntry>> {
+        let rows = self.driver().read(self.sql.range(from, end, limit, values)).await?;
+        let options = ReadOptions::new().with_ttl();
+        let entry = |row| Ok((column(row, 0)?, values.then(|| record(row, &options))));
+        rows.iter().map(entry).collect()
+    }
+}
+
+/// Returns a column of a row, as text, bytes or a number.
+pub(crate) fn column<'r, T: Decode<'r, MySql>>(row: &'r MySqlRow, place: usize) -> Result<T> {
+    row.try_get_unchecked(place).map_err(from_driver)
 }
 
 /// Returns the record of a row: key, value, version and remaining milliseconds.
 pub(crate) fn record(row: &MySqlRow, options: &ReadOptions) -> Result<Record> {
     let mut record = Record::new(Bytes::new());
     if options.value {
-        let value: Vec<u8> = row.try_get_unchecked(1).map_err(|error| from_driver(&error))?;
+        let value: Vec<u8> = column(row, 1)?;
         record = Record::at(value.into(), version(row)?);
     }
     if options.ttl {
-        let left: Option<i64> = row.try_get_unchecked(3).map_err(|error| from_driver(&error))?;
+        let left: Option<i64> = column(row, 3)?;
         // The row was live when it was read, so its time to live was not zero.
         record = record.expires(Expiry::until(left.map(|millis| millis.max(1)), 0).unwrap_or_default());
     }
@@ -187,6 +199,6 @@ pub(crate) fn record(row: &MySqlRow, options: &ReadOptions) -> Result<Record> {
 }
 
 fn version(row: &MySqlRow) -> Result<Version> {
-    let token: i64 = row.try_get_unchecked(2).map_err(|error| from_driver(&error))?;
+    let token: i64 = column(row, 2)?;
     Ok(Version::from_token(token.cast_unsigned()))
 }
