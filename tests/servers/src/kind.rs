@@ -11,6 +11,8 @@ pub enum Kind {
     PostgresTls,
     /// pgbouncer in transaction pooling mode, with a Postgres behind it.
     Pgbouncer,
+    /// MariaDB, with every transaction in its log before it is acknowledged.
+    Mariadb,
     /// Redis, with every write in its append-only file before it is acknowledged.
     Redis,
     /// Redis that requires a password.
@@ -29,10 +31,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Postgres,
         Self::PostgresTls,
         Self::Pgbouncer,
+        Self::Mariadb,
         Self::Redis,
         Self::RedisPassword,
         Self::RedisTls,
@@ -49,6 +52,7 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::PostgresTls => "postgres-tls",
             Self::Pgbouncer => "pgbouncer",
+            Self::Mariadb => "mariadb",
             Self::Redis => "redis",
             Self::RedisPassword => "redis-password",
             Self::RedisTls => "redis-tls",

@@ -18,7 +18,7 @@
 //! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
 //! | `LARDER_TEST_POSTGRES_TLS_CA`, `LARDER_TEST_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
-//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
+//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
 //!
 //! The image comes from the environment, otherwise from `target/servers.env`, which `ci/servers` writes, and otherwise
 //! is the official one.
@@ -81,6 +81,15 @@ pub async fn postgres_tls() -> Result<Server, Missing> {
 /// [`Missing`] if it is not available.
 pub async fn pgbouncer() -> Result<Server, Missing> {
     Kind::Pgbouncer.shared().await
+}
+
+/// The shared MariaDB server. Every acknowledged transaction is in its log on the disk. The user of its URL has every
+/// privilege. It does not offer TLS.
+///
+/// # Errors
+/// [`Missing`] if it is not available.
+pub async fn mariadb() -> Result<Server, Missing> {
+    Kind::Mariadb.shared().await
 }
 
 /// The shared Redis server. Every acknowledged write is in its append-only file.

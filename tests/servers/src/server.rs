@@ -117,8 +117,9 @@ impl Server {
         self.kind
     }
 
-    /// The URL with its credentials: `postgres://larder:password@127.0.0.1:port/larder`, `redis://127.0.0.1:port`,
-    /// `rediss://127.0.0.1:port`, or `mongodb://127.0.0.1:port/?directConnection=true`. For a cluster it is the URL of
+    /// The URL with its credentials: `postgres://larder:password@127.0.0.1:port/larder`,
+    /// `mysql://larder:password@127.0.0.1:port/larder`, `redis://127.0.0.1:port`, `rediss://127.0.0.1:port`, or
+    /// `mongodb://127.0.0.1:port/?directConnection=true`. For a cluster it is the URL of
     /// the first node, and for a Sentinel set that of the Sentinel.
     #[must_use]
     pub fn url(&self) -> &str {

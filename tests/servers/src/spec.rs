@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::{Kind, certificates::Certificates, image::Image};
 
-/// The user of the Postgres servers.
+/// The user of the Postgres and MariaDB servers.
 pub const USER: &str = "larder";
-/// The database of the Postgres servers.
+/// The database of the Postgres and MariaDB servers.
 pub const DATABASE: &str = "larder";
 /// The password of the servers that require one. It is unique, so a test can search any output for it.
 pub const PASSWORD: &str = "hunter2-larder-7c1d";
@@ -74,6 +74,7 @@ impl Spec {
                     "local all all trust\nhostssl all all all scram-sha-256\n",
                 );
             }
+            Kind::Mariadb => spec.mysql("mariadbd", &["--skip-ssl"]),
             Kind::Redis => spec.redis("redis-server", &["--port", "6379"]),
             Kind::Valkey => spec.redis("valkey-server", &["--port", "6379"]),
             Kind::RedisPassword => spec.redis("redis-server", &["--port", "6379", "--requirepass", PASSWORD]),
@@ -136,6 +137,24 @@ impl Spec {
         self.command.extend(["postgres", "-c", "max_connections=300"].map(str::to_owned));
     }
 
+    fn mysql(&mut self, program: &str, options: &[&str]) {
+        self.inside = vec![3306];
+        self.environment.push(("MYSQL_RANDOM_ROOT_PASSWORD", "yes".to_owned()));
+        self.file(
+            "/docker-entrypoint-initdb.d/larder.sql",
+            &format!(
+                "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
+                 CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
+                 GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n"
+            ),
+        );
+        self.command.push(program.to_owned());
+        // As for Postgres.
+        self.command.push("--max-connections=300".to_owned());
+        self.command.extend(["--innodb-flush-log-at-trx-commit=1", "--skip-name-resolve"].map(str::to_owned));
+        self.command.extend(options.iter().map(ToString::to_string));
+    }
+
     fn redis(&mut self, program: &str, options: &[&str]) {
         self.inside = vec![6379];
         self.command.push(program.to_owned());
@@ -177,6 +196,7 @@ pub(crate) fn kill_node_command(port: u16) -> [String; 3] {
 /// The URLs of a server that is published on `ports`.
 pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
     let postgres = |port| format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}");
+    let mysql = |port| format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}");
     let redis = |port: &u16| format!("redis://127.0.0.1:{port}");
     match (kind, ports) {
         (Kind::RedisCluster, ports) => ports.iter().map(redis).collect(),
@@ -185,6 +205,7 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
         (Kind::Postgres | Kind::PostgresTls | Kind::Pgbouncer, ports) => {
             ports.iter().take(1).map(postgres).collect()
         }
+        (Kind::Mariadb, ports) => ports.iter().take(1).map(mysql).collect(),
         (Kind::Redis | Kind::Valkey, ports) => ports.iter().take(1).map(redis).collect(),
         (Kind::RedisPassword, ports) => {
             ports.iter().take(1).map(|port| format!("redis://:{PASSWORD}@127.0.0.1:{port}")).collect()

@@ -2,6 +2,7 @@
 //! connections before the server does.
 
 mod mongodb;
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -26,6 +27,7 @@ pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Resu
                 }
                 Ok(())
             }
+            Kind::Mariadb => mysql::ready(first(ports)?).await,
             Kind::Redis | Kind::Valkey => redis::ready(first(ports)?, None).await,
             Kind::RedisPassword => redis::ready(first(ports)?, Some(crate::PASSWORD)).await,
             Kind::RedisTls => redis::ready_tls(first(ports)?, ca.unwrap_or_default()).await,
