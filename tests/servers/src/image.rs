@@ -32,7 +32,9 @@ pub(crate) fn of(kind: Kind) -> Result<Image, String> {
     let (variable, official) = match kind {
         Kind::Postgres | Kind::PostgresTls => ("LARDER_TEST_POSTGRES_IMAGE", Some("postgres:17")),
         Kind::Pgbouncer => ("LARDER_TEST_PGBOUNCER_IMAGE", None),
-        Kind::Mariadb => ("LARDER_TEST_MARIADB_IMAGE", Some("mariadb:11.4")),
+        Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica => {
+            ("LARDER_TEST_MARIADB_IMAGE", Some("mariadb:11.4"))
+        }
         Kind::Redis | Kind::RedisPassword | Kind::RedisTls | Kind::RedisCluster | Kind::RedisSentinel => {
             ("LARDER_TEST_REDIS_IMAGE", Some("redis:8"))
         }

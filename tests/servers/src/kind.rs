@@ -13,6 +13,10 @@ pub enum Kind {
     Pgbouncer,
     /// MariaDB, with every transaction in its log before it is acknowledged.
     Mariadb,
+    /// MariaDB that accepts only TLS connections.
+    MariadbTls,
+    /// A read-only replica of a MariaDB, and that MariaDB.
+    MariadbReplica,
     /// Redis, with every write in its append-only file before it is acknowledged.
     Redis,
     /// Redis that requires a password.
@@ -31,11 +35,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Postgres,
         Self::PostgresTls,
         Self::Pgbouncer,
         Self::Mariadb,
+        Self::MariadbTls,
+        Self::MariadbReplica,
         Self::Redis,
         Self::RedisPassword,
         Self::RedisTls,
@@ -53,6 +59,8 @@ impl Kind {
             Self::PostgresTls => "postgres-tls",
             Self::Pgbouncer => "pgbouncer",
             Self::Mariadb => "mariadb",
+            Self::MariadbTls => "mariadb-tls",
+            Self::MariadbReplica => "mariadb-replica",
             Self::Redis => "redis",
             Self::RedisPassword => "redis-password",
             Self::RedisTls => "redis-tls",
@@ -84,7 +92,7 @@ impl Kind {
     /// Whether it accepts only TLS connections.
     #[must_use]
     pub const fn is_tls(self) -> bool {
-        matches!(self, Self::PostgresTls | Self::RedisTls)
+        matches!(self, Self::PostgresTls | Self::MariadbTls | Self::RedisTls)
     }
 
     /// Whether it consists of several servers with different addresses.

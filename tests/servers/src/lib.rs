@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
-//! | `LARDER_TEST_POSTGRES_TLS_CA`, `LARDER_TEST_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
+//! | `LARDER_TEST_POSTGRES_TLS_CA`, `_MARIADB_TLS_CA`, `_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
 //! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
 //!
 //! The image comes from the environment, otherwise from `target/servers.env`, which `ci/servers` writes, and otherwise
@@ -90,6 +90,23 @@ pub async fn pgbouncer() -> Result<Server, Missing> {
 /// [`Missing`] if it is not available.
 pub async fn mariadb() -> Result<Server, Missing> {
     Kind::Mariadb.shared().await
+}
+
+/// The shared MariaDB server that accepts only TLS connections; see [`postgres_tls`] for its authorities.
+///
+/// # Errors
+/// [`Missing`] if it is not available.
+pub async fn mariadb_tls() -> Result<Server, Missing> {
+    Kind::MariadbTls.shared().await
+}
+
+/// The shared read-only replica of a MariaDB of its own. [`Server::direct_url`] is the URL of that MariaDB, the primary.
+/// The user of both URLs has every privilege on every database, but cannot write on the replica.
+///
+/// # Errors
+/// [`Missing`] if it is not available.
+pub async fn mariadb_replica() -> Result<Server, Missing> {
+    Kind::MariadbReplica.shared().await
 }
 
 /// The shared Redis server. Every acknowledged write is in its append-only file.

@@ -133,7 +133,7 @@ impl Server {
         &self.urls
     }
 
-    /// The URL of the Postgres behind pgbouncer. `None` for other kinds, and for a server from the environment.
+    /// The URL of the Postgres behind pgbouncer, or of the primary of a MariaDB replica. `None` for other kinds, and for a server from the environment.
     #[must_use]
     pub fn direct_url(&self) -> Option<String> {
         spec::direct_url(self.kind, &self.ports)
@@ -164,7 +164,7 @@ impl Server {
 
     /// The published loopback ports, which stay the same after a restart. A cluster has one per node; a Sentinel set
     /// has those of the first master, the first replica and the Sentinel; pgbouncer has its own and that of the
-    /// Postgres behind it. Empty for a server from the environment.
+    /// Postgres behind it; a MariaDB replica has its own and that of its primary. Empty for a server from the environment.
     #[must_use]
     pub fn ports(&self) -> &[u16] {
         &self.ports
@@ -272,8 +272,8 @@ impl Server {
     }
 
     /// Waits until the server answers in its own protocol. For a cluster, waits until all nodes agree that every slot
-    /// is served; for a Sentinel set, until the Sentinel has a master and a replica that follows it. A server from
-    /// the environment counts as ready.
+    /// is served; for a Sentinel set, until the Sentinel has a master and a replica that follows it; for a MariaDB
+    /// replica, until it has replicated its user. A server from the environment counts as ready.
     ///
     /// # Errors
     /// [`Error::NotReady`] if it stops, or after 90 s.

@@ -39,8 +39,8 @@ pub(crate) struct Spec {
 pub(crate) const fn port_count(kind: Kind) -> usize {
     match kind {
         Kind::RedisCluster | Kind::RedisSentinel => 3,
-        // pgbouncer, and the Postgres behind it.
-        Kind::Pgbouncer => 2,
+        // pgbouncer, and the Postgres behind it. The replica, and its primary.
+        Kind::Pgbouncer | Kind::MariadbReplica => 2,
         _ => 1,
     }
 }
@@ -74,7 +74,35 @@ impl Spec {
                     "local all all trust\nhostssl all all all scram-sha-256\n",
                 );
             }
-            Kind::Mariadb => spec.mysql("mariadbd", &["--skip-ssl"]),
+            Kind::Mariadb => spec.mysql(&["--skip-ssl"]),
+            Kind::MariadbTls => spec.mysql(&[
+                "--require-secure-transport=ON",
+                "--ssl-cert=/larder-test/server.pem",
+                "--ssl-key=/larder-test/server.key",
+                "--ssl-ca=/larder-test/ca.pem",
+            ]),
+            Kind::MariadbReplica => {
+                spec.mysql(&["--skip-ssl"]);
+                spec.inside.push(3307);
+                spec.script(include_str!("scripts/mariadb-replica.sh"));
+                // A user with all global privileges could write on a read-only server.
+                let primary = format!(
+                    "{}GRANT ALL ON `%`.* TO {USER}@'%' WITH GRANT OPTION;\n\
+                     GRANT CONNECTION ADMIN, CREATE USER, PROCESS, RELOAD, SLAVE MONITOR ON *.* TO {USER}@'%';\n\
+                     CREATE USER IF NOT EXISTS replica@127.0.0.1 IDENTIFIED BY '{PASSWORD}';\n\
+                     GRANT REPLICATION SLAVE ON *.* TO replica@127.0.0.1;\n",
+                    create_mysql_user()
+                );
+                let replica = format!(
+                    "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=3307, MASTER_USER='replica', \
+                     MASTER_PASSWORD='{PASSWORD}', MASTER_SSL=0, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1;\n\
+                     START SLAVE;\n\
+                     SELECT MASTER_GTID_WAIT('0-1-{}', 60);\n",
+                    primary.lines().count()
+                );
+                spec.file("/larder-test/primary.sql", &primary);
+                spec.file("/larder-test/replica.sql", &replica);
+            }
             Kind::Redis => spec.redis("redis-server", &["--port", "6379"]),
             Kind::Valkey => spec.redis("valkey-server", &["--port", "6379"]),
             Kind::RedisPassword => spec.redis("redis-server", &["--port", "6379", "--requirepass", PASSWORD]),
@@ -137,21 +165,20 @@ impl Spec {
         self.command.extend(["postgres", "-c", "max_connections=300"].map(str::to_owned));
     }
 
-    fn mysql(&mut self, program: &str, options: &[&str]) {
+    fn mysql(&mut self, options: &[&str]) {
         self.inside = vec![3306];
-        self.environment.push(("MYSQL_RANDOM_ROOT_PASSWORD", "yes".to_owned()));
+        // The official images want a decision about the password of root, and load the time zones for seconds.
+        self.environment.extend(
+            ["MYSQL_RANDOM_ROOT_PASSWORD", "MYSQL_INITDB_SKIP_TZINFO"].map(|name| (name, "yes".to_owned())),
+        );
         self.file(
             "/docker-entrypoint-initdb.d/larder.sql",
-            &format!(
-                "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
-                 CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
-                 GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n"
-            ),
+            &format!("{}GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n", create_mysql_user()),
         );
-        self.command.push(program.to_owned());
-        // As for Postgres.
-        self.command.push("--max-connections=300".to_owned());
-        self.command.extend(["--innodb-flush-log-at-trx-commit=1", "--skip-name-resolve"].map(str::to_owned));
+        self.command.extend(
+            ["--max-connections=300", "--innodb-flush-log-at-trx-commit=1", "--skip-name-resolve"]
+                .map(str::to_owned),
+        );
         self.command.extend(options.iter().map(ToString::to_string));
     }
 
@@ -177,6 +204,15 @@ impl Spec {
     fn file(&mut self, path: &'static str, contents: &str) {
         self.files.push(File { path, contents: contents.to_owned() });
     }
+}
+
+/// The statements that create the database and the user of a MySQL or MariaDB server, one per line. A server may run
+/// them at every start.
+fn create_mysql_user() -> String {
+    format!(
+        "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
+         CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n"
+    )
 }
 
 /// The command that restarts a node.
@@ -205,7 +241,9 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
         (Kind::Postgres | Kind::PostgresTls | Kind::Pgbouncer, ports) => {
             ports.iter().take(1).map(postgres).collect()
         }
-        (Kind::Mariadb, ports) => ports.iter().take(1).map(mysql).collect(),
+        (Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica, ports) => {
+            ports.iter().take(1).map(mysql).collect()
+        }
         (Kind::Redis | Kind::Valkey, ports) => ports.iter().take(1).map(redis).collect(),
         (Kind::RedisPassword, ports) => {
             ports.iter().take(1).map(|port| format!("redis://:{PASSWORD}@127.0.0.1:{port}")).collect()
@@ -221,10 +259,10 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
     }
 }
 
-/// The URL of the Postgres behind pgbouncer.
+/// The URL of the Postgres behind pgbouncer, or of the primary of the replica.
 pub(crate) fn direct_url(kind: Kind, ports: &[u16]) -> Option<String> {
     match (kind, ports) {
-        (Kind::Pgbouncer, [_, direct]) => urls(Kind::Postgres, &[*direct]).pop(),
+        (Kind::Pgbouncer | Kind::MariadbReplica, [_, direct]) => urls(kind, &[*direct]).pop(),
         _ => None,
     }
 }

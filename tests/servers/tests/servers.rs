@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use larder_test_servers::{Error, Kind, Missing, PASSWORD, SENTINEL_MASTER, Server};
+use larder_test_servers::{DATABASE, Error, Kind, Missing, PASSWORD, SENTINEL_MASTER, Server, USER};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use sha1_smol::Sha1;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -30,6 +31,12 @@ fn main() -> ExitCode {
     }
     trials.push(trial(Kind::Postgres, "does_not_offer_tls", does_not_offer_tls));
     trials.push(trial(Kind::PostgresTls, "offers_tls", offers_tls));
+    trials.push(trial(Kind::Mariadb, "does_not_offer_tls", does_not_offer_tls));
+    trials.push(trial(Kind::Mariadb, "keeps_its_tables_after_a_kill", keeps_its_tables_after_a_kill));
+    trials.push(trial(Kind::MariadbTls, "offers_tls", offers_tls));
+    trials.push(trial(Kind::MariadbTls, "refuses_a_login_without_tls", refuses_a_login_without_tls));
+    trials.push(trial(Kind::MariadbReplica, "follows_its_primary", follows_its_primary));
+    trials.push(trial(Kind::MariadbReplica, "refuses_writes", refuses_writes));
     trials.push(trial(Kind::Redis, "keeps_its_data_after_a_kill", keeps_its_data_after_a_kill));
     trials.push(trial(Kind::Redis, "accepts_options", accepts_options));
     trials.push(trial(Kind::Redis, "fails_with_unknown_options", fails_with_unknown_options));
@@ -116,17 +123,71 @@ async fn keeps_its_ports_after_a_kill(kind: Kind) -> Outcome {
 }
 
 async fn does_not_offer_tls(kind: Kind) -> Outcome {
-    ensure(ssl_request(&kind.private().await?).await? == b'N', "the server offers TLS")
+    ensure(!has_tls(&kind.private().await?).await?, "the server offers TLS")
 }
 
 async fn offers_tls(kind: Kind) -> Outcome {
-    ensure(ssl_request(&kind.private().await?).await? == b'S', "the server does not offer TLS")
+    ensure(has_tls(&kind.private().await?).await?, "the server does not offer TLS")
 }
 
-async fn ssl_request(server: &Server) -> Result<u8, Box<dyn std::error::Error>> {
+/// Asks a Postgres server for TLS, and reads the greeting of any other server as MySQL's.
+async fn has_tls(server: &Server) -> Result<bool, std::io::Error> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.ports()[0])).await?;
-    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
-    Ok(stream.read_u8().await?)
+    if matches!(server.kind(), Kind::Postgres | Kind::PostgresTls) {
+        stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
+        return Ok(stream.read_u8().await? == b'S');
+    }
+    Ok(Greeting::read(&mut stream).await?.tls)
+}
+
+async fn keeps_its_tables_after_a_kill(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let port = server.ports()[0];
+    ensure_ok(&mysql(port, "CREATE TABLE t (v INT)").await?)?;
+    for round in 100..103 {
+        ensure_ok(&mysql(port, &format!("INSERT INTO t VALUES ({round})")).await?)?;
+        server.restart().await?;
+        let seen = mysql(port, "SELECT MAX(v) FROM t").await?;
+        ensure(seen.contains(&round.to_string()), format!("{round} became {seen}"))?;
+    }
+    Ok(())
+}
+
+async fn refuses_a_login_without_tls(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let seen = mysql(server.ports()[0], "SELECT 1").await.map_err(|error| error.to_string());
+    ensure(seen.as_ref().is_err_and(|error| error.contains("insecure transport")), format!("{seen:?}"))
+}
+
+async fn follows_its_primary(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let &[replica, primary] = server.ports() else {
+        return Err("the server does not have two ports".into());
+    };
+    let direct_url = server.direct_url().ok_or("the primary has no URL")?;
+    ensure(direct_url.contains(&format!(":{primary}/")), "`direct_url` is not that of the primary")?;
+    ensure(server.url().contains(&format!(":{replica}/")), "`url` is not that of the replica")?;
+
+    ensure_ok(&mysql(primary, "CREATE TABLE t (v INT)").await?)?;
+    for round in 100..102 {
+        ensure_ok(&mysql(primary, &format!("INSERT INTO t VALUES ({round})")).await?)?;
+        until("the replica has the row", async || {
+            Ok(mysql(replica, "SELECT MAX(v) FROM t").await?.contains(&round.to_string()))
+        })
+        .await?;
+        server.restart().await?;
+    }
+    Ok(())
+}
+
+async fn refuses_writes(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    for _ in 0..2 {
+        let seen = mysql(server.ports()[0], "CREATE TABLE t (v INT)").await?;
+        ensure(seen.contains("--read-only"), seen)?;
+        server.restart().await?;
+    }
+    Ok(())
 }
 
 async fn keeps_its_data_after_a_kill(kind: Kind) -> Outcome {
@@ -297,4 +358,78 @@ async fn redis(port: u16, words: &[&str]) -> Result<String, std::io::Error> {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// Logs in to MariaDB, sends a statement in the database of its URL, and returns the first part of the reply, which is
+/// enough for short replies. A refused login is an error.
+async fn mysql(port: u16, statement: &str) -> Result<String, std::io::Error> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let greeting = Greeting::read(&mut stream).await?;
+
+    // CLIENT_CONNECT_WITH_DB, CLIENT_PROTOCOL_41, CLIENT_SECURE_CONNECTION and CLIENT_PLUGIN_AUTH.
+    let mut login = 0x0008_8208_u32.to_le_bytes().to_vec();
+    // The largest packet, the character set and unused bytes.
+    login.resize(32, 0);
+    login.extend([USER.as_bytes(), &[0, 20], &greeting.token(PASSWORD), DATABASE.as_bytes(), b"\0"].concat());
+    login.extend(b"mysql_native_password\0");
+    write_packet(&mut stream, 1, &login).await?;
+    let answer = read_packet(&mut stream).await?;
+    if answer.first() != Some(&0) {
+        return Err(std::io::Error::other(String::from_utf8_lossy(&answer)));
+    }
+
+    write_packet(&mut stream, 0, &[b"\x03", statement.as_bytes()].concat()).await?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = stream.read(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// Fails unless a reply to a statement is MySQL's OK packet, whose contents begin after its header.
+fn ensure_ok(reply: &str) -> Outcome {
+    ensure(reply.as_bytes().get(4) == Some(&0), reply)
+}
+
+/// The first packet of a MySQL or MariaDB server.
+struct Greeting {
+    tls: bool,
+    scramble: [u8; 20],
+}
+
+impl Greeting {
+    async fn read(stream: &mut TcpStream) -> Result<Self, std::io::Error> {
+        let packet = read_packet(stream).await?;
+        // After the version follow the connection's id, 8 bytes of the scramble, capabilities and more, and the other 12
+        // bytes of the scramble.
+        let id = packet.iter().position(|byte| *byte == 0).map(|end| &packet[end + 1..]);
+        let Some(rest) = id.filter(|rest| rest.len() >= 43) else {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&packet)));
+        };
+        let mut scramble = [0; 20];
+        scramble[..8].copy_from_slice(&rest[4..12]);
+        scramble[8..].copy_from_slice(&rest[31..43]);
+        // CLIENT_SSL is in the second byte of the capabilities.
+        Ok(Self { tls: rest[14] & 8 != 0, scramble })
+    }
+
+    /// The proof that the client has the password, as of mysql_native_password.
+    fn token(&self, password: &str) -> [u8; 20] {
+        let sha1 = |bytes: &[u8]| Sha1::from(bytes).digest().bytes();
+        let stage = sha1(password.as_bytes());
+        let mask = sha1(&[self.scramble, sha1(&stage)].concat());
+        std::array::from_fn(|at| stage[at] ^ mask[at])
+    }
+}
+
+async fn read_packet(stream: &mut TcpStream) -> Result<Vec<u8>, std::io::Error> {
+    // Three bytes of length, and the packet's number.
+    let length = stream.read_u32_le().await? & 0x00ff_ffff;
+    let mut packet = vec![0; length as usize];
+    stream.read_exact(&mut packet).await?;
+    Ok(packet)
+}
+
+async fn write_packet(stream: &mut TcpStream, number: u8, body: &[u8]) -> Result<(), std::io::Error> {
+    let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
+    let header = (length | u32::from(number) << 24).to_le_bytes();
+    stream.write_all(&[&header[..], body].concat()).await
 }

@@ -28,6 +28,14 @@ pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Resu
                 Ok(())
             }
             Kind::Mariadb => mysql::ready(first(ports)?).await,
+            Kind::MariadbTls => mysql::ready_tls(first(ports)?).await,
+            // The replica listens once it has followed its primary.
+            Kind::MariadbReplica => {
+                for port in ports {
+                    mysql::ready(*port).await?;
+                }
+                Ok(())
+            }
             Kind::Redis | Kind::Valkey => redis::ready(first(ports)?, None).await,
             Kind::RedisPassword => redis::ready(first(ports)?, Some(crate::PASSWORD)).await,
             Kind::RedisTls => redis::ready_tls(first(ports)?, ca.unwrap_or_default()).await,
