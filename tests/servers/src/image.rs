@@ -4,6 +4,9 @@ use std::fs;
 
 use crate::{Kind, workspace};
 
+/// Stands for the image that `ci/servers` could not get.
+const NONE: &str = "none";
+
 /// An image by name and tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Image {
@@ -29,28 +32,42 @@ impl Image {
 ///
 /// A message with the way to get one.
 pub(crate) fn of(kind: Kind) -> Result<Image, String> {
-    let (variable, official) = match kind {
+    let (variable, official) = variable(kind);
+    match chosen(variable).as_deref().or(official) {
+        Some(NONE) => Err(format!("no registry answered; run ci/servers --pull to ask again ({variable})")),
+        Some(image) => Ok(Image::parse(image)),
+        None => Err(format!("there is no official image; run ci/servers to build one ({variable})")),
+    }
+}
+
+/// Whether `ci/servers` has found that this machine cannot get the image of a kind.
+pub(crate) fn is_out_of_reach(kind: Kind) -> bool {
+    chosen(variable(kind).0).as_deref() == Some(NONE)
+}
+
+/// The variable with the image of a kind, and the official image.
+const fn variable(kind: Kind) -> (&'static str, Option<&'static str>) {
+    match kind {
         Kind::Postgres | Kind::PostgresTls => ("LARDER_TEST_POSTGRES_IMAGE", Some("postgres:17")),
         Kind::Pgbouncer => ("LARDER_TEST_PGBOUNCER_IMAGE", None),
         Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica => {
             ("LARDER_TEST_MARIADB_IMAGE", Some("mariadb:11.4"))
         }
+        Kind::Mysql => ("LARDER_TEST_MYSQL_IMAGE", Some("mysql:8.4")),
         Kind::Redis | Kind::RedisPassword | Kind::RedisTls | Kind::RedisCluster | Kind::RedisSentinel => {
             ("LARDER_TEST_REDIS_IMAGE", Some("redis:8"))
         }
         Kind::Valkey => ("LARDER_TEST_VALKEY_IMAGE", Some("valkey/valkey:8")),
         Kind::Mongodb => ("LARDER_TEST_MONGODB_IMAGE", Some("mongo:8")),
-    };
-    let chosen = std::env::var(variable).ok().filter(|image| !image.is_empty());
-    let chosen = chosen.or_else(|| {
+    }
+}
+
+/// The image in the environment, or in the file of `ci/servers`.
+fn chosen(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|image| !image.is_empty()).or_else(|| {
         let file = fs::read_to_string(workspace::target().join("servers.env")).ok()?;
         lookup(&file, variable)
-    });
-    chosen
-        .as_deref()
-        .or(official)
-        .map(Image::parse)
-        .ok_or_else(|| format!("there is no official image; run ci/servers to build one ({variable})"))
+    })
 }
 
 fn lookup(file: &str, variable: &str) -> Option<String> {

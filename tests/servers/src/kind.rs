@@ -17,6 +17,8 @@ pub enum Kind {
     MariadbTls,
     /// A read-only replica of a MariaDB, and that MariaDB.
     MariadbReplica,
+    /// MySQL.
+    Mysql,
     /// Redis, with every write in its append-only file before it is acknowledged.
     Redis,
     /// Redis that requires a password.
@@ -35,13 +37,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Postgres,
         Self::PostgresTls,
         Self::Pgbouncer,
         Self::Mariadb,
         Self::MariadbTls,
         Self::MariadbReplica,
+        Self::Mysql,
         Self::Redis,
         Self::RedisPassword,
         Self::RedisTls,
@@ -61,6 +64,7 @@ impl Kind {
             Self::Mariadb => "mariadb",
             Self::MariadbTls => "mariadb-tls",
             Self::MariadbReplica => "mariadb-replica",
+            Self::Mysql => "mysql",
             Self::Redis => "redis",
             Self::RedisPassword => "redis-password",
             Self::RedisTls => "redis-tls",

@@ -18,10 +18,12 @@
 //! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
 //! | `LARDER_TEST_POSTGRES_TLS_CA`, `_MARIADB_TLS_CA`, `_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
-//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
+//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_MYSQL_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
 //!
 //! The image comes from the environment, otherwise from `target/servers.env`, which `ci/servers` writes, and otherwise
 //! is the official one.
+//!
+//! MySQL has only the official image. Without a registry `ci/servers` writes `none` for it, and `all` does not require it.
 //!
 //! # Example
 //! ```
@@ -107,6 +109,14 @@ pub async fn mariadb_tls() -> Result<Server, Missing> {
 /// [`Missing`] if it is not available.
 pub async fn mariadb_replica() -> Result<Server, Missing> {
     Kind::MariadbReplica.shared().await
+}
+
+/// The shared MySQL server. The user of its URL has every privilege. It offers TLS, with a certificate of its own.
+///
+/// # Errors
+/// [`Missing`] if it is not available.
+pub async fn mysql() -> Result<Server, Missing> {
+    Kind::Mysql.shared().await
 }
 
 /// The shared Redis server. Every acknowledged write is in its append-only file.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::Kind;
+use crate::{Kind, image};
 
 /// A server that is not available, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,18 +16,23 @@ impl Missing {
         Self { server, reason: reason.into() }
     }
 
-    /// Whether `LARDER_TEST_REQUIRE` names this server. A test then fails without it, instead of being skipped.
+    /// Whether `LARDER_TEST_REQUIRE` names this server. A test then fails without it, instead of being skipped. `all`
+    /// does not name a server whose image `ci/servers` could not get.
     #[must_use]
     pub fn required(&self) -> bool {
-        std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, self.server))
+        let out_of_reach = image::is_out_of_reach(self.server);
+        std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, self.server, out_of_reach))
     }
 }
 
-/// An unknown name requires all servers, because a misspelt name must not switch tests off.
-fn requires(list: &str, server: Kind) -> bool {
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).any(|name| {
-        name == "all" || name == server.name() || Kind::ALL.iter().all(|known| known.name() != name)
-    })
+/// An unknown name requires all servers, because a misspelt name must not switch tests off. A server out of reach is
+/// required only by its own name.
+fn requires(list: &str, server: Kind, out_of_reach: bool) -> bool {
+    let is_known = |name| Kind::ALL.iter().any(|known| known.name() == name);
+    list.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .any(|name| name == server.name() || (!out_of_reach && (name == "all" || !is_known(name))))
 }
 
 impl fmt::Display for Missing {
@@ -44,15 +49,21 @@ mod tests {
 
     #[test]
     fn a_list_requires_the_servers_in_it() {
-        assert!(requires("postgres, redis", Kind::Redis));
-        assert!(!requires("postgres, redis", Kind::RedisTls));
-        assert!(!requires("", Kind::Redis));
-        assert!(requires("all", Kind::RedisTls));
+        assert!(requires("postgres, redis", Kind::Redis, false));
+        assert!(!requires("postgres, redis", Kind::RedisTls, false));
+        assert!(!requires("", Kind::Redis, false));
+        assert!(requires("all", Kind::RedisTls, false));
     }
 
     #[test]
     fn an_unknown_name_requires_all_servers() {
-        assert!(requires("postgers", Kind::Redis));
+        assert!(requires("postgers", Kind::Redis, false));
+    }
+
+    #[test]
+    fn a_server_out_of_reach_is_required_only_by_name() {
+        assert!(!requires("all", Kind::Mysql, true));
+        assert!(requires("all, mysql", Kind::Mysql, true));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::{Kind, certificates::Certificates, image::Image};
 
-/// The user of the Postgres and MariaDB servers.
+/// The user of the Postgres, MariaDB and MySQL servers.
 pub const USER: &str = "larder";
-/// The database of the Postgres and MariaDB servers.
+/// The database of the Postgres, MariaDB and MySQL servers.
 pub const DATABASE: &str = "larder";
 /// The password of the servers that require one. It is unique, so a test can search any output for it.
 pub const PASSWORD: &str = "hunter2-larder-7c1d";
@@ -81,6 +81,7 @@ impl Spec {
                 "--ssl-key=/larder-test/server.key",
                 "--ssl-ca=/larder-test/ca.pem",
             ]),
+            Kind::Mysql => spec.mysql(&[]),
             Kind::MariadbReplica => {
                 spec.mysql(&["--skip-ssl"]);
                 spec.inside.push(3307);
@@ -241,7 +242,7 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
         (Kind::Postgres | Kind::PostgresTls | Kind::Pgbouncer, ports) => {
             ports.iter().take(1).map(postgres).collect()
         }
-        (Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica, ports) => {
+        (Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica | Kind::Mysql, ports) => {
             ports.iter().take(1).map(mysql).collect()
         }
         (Kind::Redis | Kind::Valkey, ports) => ports.iter().take(1).map(redis).collect(),

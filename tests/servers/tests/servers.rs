@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     trials.push(trial(Kind::MariadbTls, "refuses_a_login_without_tls", refuses_a_login_without_tls));
     trials.push(trial(Kind::MariadbReplica, "follows_its_primary", follows_its_primary));
     trials.push(trial(Kind::MariadbReplica, "refuses_writes", refuses_writes));
+    trials.push(trial(Kind::Mysql, "offers_tls", offers_tls));
     trials.push(trial(Kind::Redis, "keeps_its_data_after_a_kill", keeps_its_data_after_a_kill));
     trials.push(trial(Kind::Redis, "accepts_options", accepts_options));
     trials.push(trial(Kind::Redis, "fails_with_unknown_options", fails_with_unknown_options));

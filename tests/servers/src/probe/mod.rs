@@ -27,7 +27,7 @@ pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Resu
                 }
                 Ok(())
             }
-            Kind::Mariadb => mysql::ready(first(ports)?).await,
+            Kind::Mariadb | Kind::Mysql => mysql::ready(first(ports)?).await,
             Kind::MariadbTls => mysql::ready_tls(first(ports)?).await,
             // The replica listens once it has followed its primary.
             Kind::MariadbReplica => {
