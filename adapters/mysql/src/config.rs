@@ -90,7 +90,7 @@ impl Config {
     /// Takes the server, the database and the options of the driver from the URL.
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
         if !matches!(url.scheme(), "mysql" | "mariadb") || !url.rest().starts_with("//") {
-            return Err(invalid("a MySQL URL must have the form `mysql://user:password@host:3306/database`"));
+            return Err(invalid("a MySQL URL must have the form `mysql://user:password@host/database`"));
         }
         let driver = url.url_with(DRIVER_OPTIONS)?;
         // The driver's message may quote the URL, and with it the password.
@@ -98,15 +98,11 @@ impl Config {
                         required or verify_identity)";
         self.server = Server(driver.parse().map_err(|_| invalid(rejected))?);
         if matches!(self.server.0.get_ssl_mode(), MySqlSslMode::VerifyCa) {
-            return Err(invalid(
-                "`ssl-mode=verify_ca` would accept any certificate of a public authority: use \
-                 `ssl-mode=verify_identity`, which also checks the host name",
-            ));
+            // sqlx also accepts certificates of public authorities, which anyone can get for some name.
+            return Err(invalid("`ssl-mode=verify_ca` checks too little: use `ssl-mode=verify_identity`"));
         }
         if self.server.0.get_database().is_none() {
-            return Err(invalid(
-                "the URL does not name a database: write `mysql://user:password@host:3306/database`",
-            ));
+            return Err(invalid("the URL names no database: write `mysql://user:password@host/database`"));
         }
         Ok(())
     }

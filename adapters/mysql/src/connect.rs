@@ -25,18 +25,23 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// - [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if an option is invalid, the certificate is not trusted, the
-    ///   database does not exist, or the table has other columns (the message names one).
-    /// - [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if the password is wrong or a permission is missing.
-    /// - [`Unavailable`](larder_core::ErrorKind::Unavailable) or [`Timeout`](larder_core::ErrorKind::Timeout) if the server cannot be reached,
-    ///   its host is unknown, or it is read-only and the table is missing.
+    /// - [`InvalidConfig`] if an option is invalid, the certificate is not trusted, the database does not exist, or the
+    ///   table has other columns (the message names one).
+    /// - [`PermissionDenied`] if the password is wrong or a permission is missing.
+    /// - [`Unavailable`] or [`Timeout`] if the server cannot be reached, its host is unknown, or it is read-only and the
+    ///   table is missing.
+    ///
+    /// [`InvalidConfig`]: larder_core::ErrorKind::InvalidConfig
+    /// [`PermissionDenied`]: larder_core::ErrorKind::PermissionDenied
+    /// [`Unavailable`]: larder_core::ErrorKind::Unavailable
+    /// [`Timeout`]: larder_core::ErrorKind::Timeout
     pub async fn connect(self) -> Result<Store> {
         self.open(None).await.map_err(Self::named)
     }
 
-    /// Opens the store on your own pool, in the database that its connections use. The pool keeps its settings, and
-    /// stays open when the store is closed. The server of this configuration, `pool_size` and `connect_timeout` have no
-    /// effect.
+    /// Opens the store on your own pool. The table is in the database of this configuration, or else in that of the
+    /// pool's connections. The pool keeps its settings, and stays open when the store is closed. The options for making
+    /// connections have no effect.
     ///
     /// Such a store is not [fenced](crate#changes-that-time-out).
     ///

@@ -51,7 +51,7 @@ const fn variable(kind: Kind) -> (&'static str, Option<&'static str>) {
         Kind::Postgres | Kind::PostgresTls => ("LARDER_TEST_POSTGRES_IMAGE", Some("postgres:17")),
         Kind::Pgbouncer => ("LARDER_TEST_PGBOUNCER_IMAGE", None),
         Kind::Mariadb | Kind::MariadbTls | Kind::MariadbReplica => {
-            ("LARDER_TEST_MARIADB_IMAGE", Some("mariadb:11.4"))
+            ("LARDER_TEST_MARIADB_IMAGE", Some("mariadb:11.8"))
         }
         Kind::Mysql => ("LARDER_TEST_MYSQL_IMAGE", Some("mysql:8.4")),
         Kind::Redis | Kind::RedisPassword | Kind::RedisTls | Kind::RedisCluster | Kind::RedisSentinel => {
