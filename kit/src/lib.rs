@@ -6,7 +6,7 @@
 //! | [`Batch`] | splitting a batch of changes into statements, with one result per change |
 //! | [`read_chunks`] | reading many entries, with one result per key |
 //! | [`side_by_side`] | running several calls at once, with one result per call |
-//! | [`ranges`], [`Ranged`] | listings of stores that read their keys in order |
+//! | [`ranges`], [`Ranged`], [`KeyRange`] | listings of stores that read their keys in order |
 //! | [`pages`], [`Pager`], [`PageSize`] | other listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
 //! | [`stored_key`] | keys that another program may have written |
@@ -45,7 +45,7 @@ pub use crate::{
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
     options::{Interval, IntoOption, Layout, OptionValue, Permissions, Secret, Timeout, ValueFormat},
-    pages::{PageSize, Pager, Ranged, StoredEntry, pages, ranges},
+    pages::{KeyRange, PageSize, Pager, Ranged, StoredEntry, pages, ranges},
     sweep::Sweeper,
     url::{StoreUrl, redact},
 };

@@ -1,6 +1,6 @@
 //! Listings that read page by page.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use larder_core::{Entry, EntryStream, Error, ErrorKind, ListOptions, Record, Result};
@@ -54,38 +54,56 @@ fn incomplete(error: Error) -> Error {
     note = "implement `Ranged::read_range`, which returns the entries between two keys"
 )]
 pub trait Ranged: Send + Sync + 'static {
-    /// Reads at most `limit` entries whose keys are at or after `from` and before `end` (`None` for no end), in the
-    /// order of the bytes of their keys. Each is the key as stored, and with `values` its record.
-    fn read_range(
-        &self,
-        from: &[u8],
-        end: Option<&str>,
-        limit: usize,
-        values: bool,
-    ) -> impl Future<Output = Result<Vec<StoredEntry>>> + Send;
+    /// Reads the first entries of a range, in the order of the bytes of their keys. Returns fewer than the limit only
+    /// at the end of the range.
+    fn read_range(&self, range: KeyRange<'_>) -> impl Future<Output = Result<Vec<StoredEntry>>> + Send;
+}
+
+/// The entries that one page of a listing reads. `Debug` does not print the keys.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct KeyRange<'a> {
+    /// The keys begin here, in the order of bytes.
+    pub from: &'a [u8],
+    /// Whether an entry with the key `from` is left out.
+    pub after: bool,
+    /// The keys are less than this.
+    pub end: Option<&'a str>,
+    /// The maximum number of entries.
+    pub limit: usize,
+    /// Whether to read records, not only keys.
+    pub values: bool,
+}
+
+impl fmt::Debug for KeyRange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, values, .. } = self;
+        f.debug_struct("KeyRange").field("limit", limit).field("values", values).finish_non_exhaustive()
+    }
 }
 
 /// A key as stored, which another program may have written, and the record if it was requested.
 pub type StoredEntry = (Vec<u8>, Option<Result<Record>>);
 
-/// Returns a listing that reads ranges of keys: pages of 1 to `max` entries, depending on the size of the values.
+/// Returns a listing in the order of keys. It reads pages of 1 to `max` entries, depending on the size of the values.
 ///
-/// The listing starts after the key [`start_after`](ListOptions::start_after) and has ordered keys. Keys that are not
-/// valid, and records that cannot be read, are errors in place of their entries.
+/// Keys that are not valid, and records that cannot be read, are errors in place of their entries.
 pub fn ranges<S: Ranged>(storage: Arc<S>, options: ListOptions, max: usize) -> EntryStream {
-    let after = options.start_after.as_ref().map(|key| following(key.as_bytes())).unwrap_or_default();
-    let from = Some(after.max(options.prefix.clone().into_bytes()));
+    let from = match &options.start_after {
+        Some(key) if *key.as_str() >= *options.prefix => (key.as_bytes().to_vec(), true),
+        _ => (options.prefix.clone().into_bytes(), false),
+    };
     let size = PageSize::new(if options.values { FIRST_PAGE } else { max }, max);
-    pages(Ranges { storage, from, end: prefix_end(&options.prefix), size, options })
+    pages(Ranges { storage, from: Some(from), end: prefix_end(&options.prefix), size, options })
 }
 
-/// The number of entries in the first range with values, whose sizes are not known yet.
+/// The number of entries in the first page with values, whose sizes are not known yet.
 const FIRST_PAGE: usize = 16;
 
 struct Ranges<S> {
     storage: Arc<S>,
-    /// The first possible key of the next range; `None` at the end.
-    from: Option<Vec<u8>>,
+    /// The beginning of the next page, and whether it is left out; `None` at the end.
+    from: Option<(Vec<u8>, bool)>,
     end: Option<String>,
     size: PageSize,
     options: ListOptions,
@@ -93,11 +111,11 @@ struct Ranges<S> {
 
 impl<S: Ranged> Pager for Ranges<S> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let Some(from) = self.from.take() else { return Ok(None) };
+        let Some((from, after)) = self.from.take() else { return Ok(None) };
         let limit = self.options.page(self.size.entries());
-        let values = self.options.values;
-        let found = self.storage.read_range(&from, self.end.as_deref(), limit, values).await?;
-        self.from = found.last().filter(|_| found.len() >= limit).map(|(last, _)| following(last));
+        let (end, values) = (self.end.as_deref(), self.options.values);
+        let found = self.storage.read_range(KeyRange { from: &from, after, end, limit, values }).await?;
+        self.from = found.last().filter(|_| found.len() >= limit).map(|(last, _)| (last.clone(), true));
         let entry = |(key, record): StoredEntry| {
             let key = stored_key(key)?;
             match record {
@@ -111,11 +129,6 @@ impl<S: Ranged> Pager for Ranges<S> {
         self.size.adapt(entries.len(), records.map(|record| record.value.len()).sum());
         Ok(Some(entries))
     }
-}
-
-/// Returns the key that directly follows this one in the order of bytes.
-fn following(key: &[u8]) -> Vec<u8> {
-    [key, b"\0"].concat()
 }
 
 /// The number of entries to read at once. Adapts to pages with about 1 MiB of values.

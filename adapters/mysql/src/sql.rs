@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::{Action, Change, Condition, Expiry, Key, Version};
+use larder_kit::KeyRange;
 use sqlx::{Arguments, AssertSqlSafe, Encode, MySql, SqlSafeStr, SqlStr, Type, mysql::MySqlArguments};
 
 /// The maximum number of rows or keys in one statement.
@@ -191,11 +192,12 @@ impl Sql {
         Call::prepared(&self.expired)
     }
 
-    /// Reads at most `limit` entries from the key `from` to before the key `end`.
-    pub(crate) fn range(&self, from: &[u8], end: Option<&str>, limit: usize, values: bool) -> Call {
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        let call = Call::prepared(&self.range).bind(values).bind(from);
-        call.bind(end.map_or(&END[..], str::as_bytes)).bind(limit)
+    /// Reads the first entries of a range.
+    pub(crate) fn range(&self, range: KeyRange<'_>) -> Call {
+        // A NUL makes the next key in the order of bytes.
+        let from = [range.from, &b"\0"[..range.after.into()]].concat();
+        let call = Call::prepared(&self.range).bind(range.values).bind(from);
+        call.bind(range.end.map_or(&END[..], str::as_bytes)).bind(range.limit as u64)
     }
 
     /// Makes a change if its condition holds. A written row gets the version.

@@ -7,7 +7,7 @@ use larder_core::{
     ListOptions, Location, ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, WriteOptions,
     Written, async_trait,
 };
-use larder_kit::{Ranged, StoredEntry, Sweeper, check_json, ranges, read_chunks, side_by_side};
+use larder_kit::{KeyRange, Ranged, StoredEntry, Sweeper, check_json, ranges, read_chunks, side_by_side};
 use sqlx::{Decode, MySql, Row as _, SqlSafeStr, mysql::MySqlRow};
 
 use crate::{
@@ -164,17 +164,10 @@ impl Storage for MysqlStorage {
 }
 
 impl Ranged for MysqlStorage {
-    async fn read_range(
-        &self,
-        from: &[u8],
-        end: Option<&str>,
-        limit: usize,
-        values: bool,
-    ) -> Result<Vec<StoredEntry>> {
-        let rows = self.driver().read(self.sql.range(from, end, limit, values)).await?;
+    async fn read_range(&self, range: KeyRange<'_>) -> Result<Vec<StoredEntry>> {
+        let rows = self.driver().read(self.sql.range(range)).await?;
         let options = ReadOptions::new().with_ttl();
-        let entry = |row| Ok((column(row, 0)?, values.then(|| record(row, &options))));
-        rows.iter().map(entry).collect()
+        rows.iter().map(|row| Ok((column(row, 0)?, range.values.then(|| record(row, &options))))).collect()
     }
 }
 

@@ -5,12 +5,12 @@ use std::{collections::HashMap, error::Error as StdError, io, sync::Arc, time::D
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use futures_util::future::join_all;
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
-    Info, Key, ListOptions, Location, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions,
-    Version, Versions, WriteOptions, Written, async_trait,
+    Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
+    Key, ListOptions, Location, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
+    Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{
-    Batch, Configure, Interval, Limits, PageSize, Pager, StoreUrl, Sweeper, Timeout, pages, prefix_end,
+    Batch, Configure, Interval, KeyRange, Limits, Ranged, StoreUrl, StoredEntry, Sweeper, Timeout, ranges,
 };
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{NoTls, Row, error::SqlState, types::ToSql};
@@ -289,8 +289,7 @@ impl Storage for Table {
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        let from = options.start_after.clone().map(|key| key.as_str().to_owned());
-        pages(Walk { table: self, options, from, size: PageSize::new(16, 500), done: false })
+        ranges(self, options, 500)
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -316,50 +315,23 @@ impl Storage for Table {
     }
 }
 
-/// A listing under way.
-struct Walk {
-    table: Arc<Table>,
-    options: ListOptions,
-    /// The last key of the previous page.
-    from: Option<String>,
-    size: PageSize,
-    done: bool,
-}
-
-impl Pager for Walk {
-    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        if self.done {
-            return Ok(None);
-        }
-        let (prefix, end) = (&self.options.prefix, prefix_end(&self.options.prefix));
-        let columns = if self.options.values { "t.value, t.version" } else { "NULL::bytea, 0::bigint" };
+impl Ranged for Table {
+    async fn read_range(&self, range: KeyRange<'_>) -> Result<Vec<StoredEntry>> {
+        let columns = if range.values { "t.value, t.version" } else { "NULL::bytea, 0::bigint" };
         let sql = format!(
-            "SELECT t.key, {columns}, {LEFT} FROM {{t}} t WHERE t.key >= $1 AND ($2::text IS NULL OR t.key > $2) \
+            "SELECT t.key, {columns}, {LEFT} FROM {{t}} t WHERE t.key >= $1 AND NOT ($2 AND t.key = $1) \
              AND ($3::text IS NULL OR t.key < $3) AND {LIVE} ORDER BY t.key LIMIT $4"
         );
-        let limit = self.size.entries();
-        let client = self.table.client().await?;
-        let page: [&(dyn ToSql + Sync); 4] = [prefix, &self.from, &end, &(limit as i64)];
-        let done = timeout(self.table.timeout, self.table.query(&client, &sql, &page)).await;
-        let rows = in_time(client, done)?;
-        self.done = rows.len() < limit;
-        let mut bytes = 0;
-        let mut entries = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let name: String = row.try_get(0).map_err(|_| corrupt())?;
-            // An invalid key or a damaged value is an error in place of the entry.
-            let entry = Key::new(&name).and_then(|key| match self.options.values {
-                true => record(row).map(|record| Entry::new(key, record)),
-                false => Ok(Entry::key(key)),
-            });
-            bytes += entry
-                .as_ref()
-                .map_or(0, |entry| entry.record.as_ref().map_or(0, |record| record.value.len()));
-            entries.push(entry);
-            self.from = Some(name);
-        }
-        self.size.adapt(rows.len(), bytes);
-        Ok(Some(entries))
+        // The server returns only texts.
+        let from = str::from_utf8(range.from).map_err(|_| corrupt())?;
+        let client = self.client().await?;
+        let page: [&(dyn ToSql + Sync); 4] = [&from, &range.after, &range.end, &(range.limit as i64)];
+        let done = timeout(self.timeout, self.query(&client, &sql, &page)).await;
+        let entry = |row: &Row| {
+            let key: String = row.try_get(0).map_err(|_| corrupt())?;
+            Ok((key.into_bytes(), range.values.then(|| record(row))))
+        };
+        in_time(client, done)?.iter().map(entry).collect()
     }
 }
 
