@@ -70,8 +70,8 @@ impl Config {
             rows => rows?,
         };
         let created: String = rows.first().map_or_else(|| Ok(String::new()), |row| column(row, 1))?;
-        // Some servers quote names with `"`.
-        let created = created.replace('"', "`");
+        // Some servers quote names with `"`. Names of columns ignore the case.
+        let created = created.to_ascii_lowercase().replace('"', "`");
         if let Some(problem) = problem(&created, self) {
             return Err(invalid(format!(
                 "the table {} cannot be used: {problem}. Choose another with `table`, or change this one",
@@ -90,7 +90,7 @@ fn problem(created: &str, config: &Config) -> Option<String> {
     // The names of the columns, and their types and further properties without the comment.
     let columns = created.lines().filter_map(|line| {
         let (name, column) = line.trim_start().strip_prefix('`')?.split_once("` ")?;
-        Some((name, column.split(" COMMENT '").next()?))
+        Some((name, column.split(" comment '").next()?))
     });
     let columns: Vec<_> = columns.collect();
     for (name, expected) in expected {
@@ -107,29 +107,29 @@ fn problem(created: &str, config: &Config) -> Option<String> {
             };
             return Some(format!("its column `{name}` is {found} instead of {expected}{hint}"));
         }
-        let of_table = !column.contains("CHARACTER SET") && created.contains("CHARSET=utf8mb4");
+        let of_table = !column.contains("character set") && created.contains("charset=utf8mb4");
         if found == "longtext" && !of_table && !column.contains("utf8mb4") {
             return Some(format!("its column `{name}` does not have the character set utf8mb4"));
         }
-        if name == "expires_at" && column.contains("NOT NULL") {
+        if name == "expires_at" && column.contains("not null") {
             return Some(format!("its column `{name}` does not allow nulls"));
         }
     }
     let required = columns.iter().find(|(name, column)| {
-        let filled = ["DEFAULT", "AUTO_INCREMENT", "GENERATED"].iter().any(|word| column.contains(word));
-        column.contains("NOT NULL") && !filled && expected.iter().all(|(known, _)| known != name)
+        let filled = ["default", "auto_increment", "generated"].iter().any(|word| column.contains(word));
+        column.contains("not null") && !filled && expected.iter().all(|(known, _)| known != name)
     });
     if let Some((name, _)) = required {
         return Some(format!("its column `{name}` has no default and does not allow nulls"));
     }
     for (needed, problem) in [
-        (created.contains("PRIMARY KEY (`key`)"), "its primary key is not the column `key` alone"),
+        (created.contains("primary key (`key`)"), "its primary key is not the column `key` alone"),
         (
-            !created.contains("UNIQUE KEY"),
+            !created.contains("unique key"),
             "it has another unique key, so a write could replace another entry",
         ),
         (config.existing || created.contains(" (`expires_at`"), "it has no index on the column `expires_at`"),
-        (created.contains("ENGINE=InnoDB"), "its engine is not InnoDB, so it has no transactions"),
+        (created.contains("engine=innodb"), "its engine is not InnoDB, so it has no transactions"),
     ] {
         if !needed {
             return Some(problem.to_owned());

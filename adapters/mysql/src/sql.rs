@@ -61,11 +61,6 @@ impl Call {
 struct Sized([SqlStr; SIZES.len()]);
 
 impl Sized {
-    /// Makes the statements, which list the item at `@items`.
-    fn new(sql: &str, item: &str) -> Self {
-        Self(SIZES.map(|size| prepare(&sql.replace("@items", &vec![item; size].join(", ")))))
-    }
-
     /// Begins a call for this number of rows or keys.
     fn call(&self, rows: usize) -> Call {
         Call::prepared(&self.0[SIZES.partition_point(|size| *size < rows).min(SIZES.len() - 1)])
@@ -77,16 +72,11 @@ pub(crate) fn repeated(rows: usize) -> usize {
     SIZES.iter().find(|size| **size >= rows).map_or(0, |size| size - rows)
 }
 
-/// Inserts the conditions and times into a statement.
-fn prepare(sql: &str) -> SqlStr {
-    let sql = sql.replace("@live", LIVE).replace("@left", LEFT).replace("@now", NOW);
-    AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str()
-}
-
 /// All statements for one table. Each keeps its text, so each connection prepares it once. A time to live is in
 /// milliseconds, or null.
 pub(crate) struct Sql {
     read: Sized,
+    range: SqlStr,
     lock: Sized,
     put: Sized,
     insert: SqlStr,
@@ -94,7 +84,6 @@ pub(crate) struct Sql {
     delete: SqlStr,
     touch: SqlStr,
     remove: Sized,
-    range: SqlStr,
     expired: SqlStr,
 }
 
@@ -112,49 +101,49 @@ pub(crate) struct Row<'a> {
 impl Sql {
     /// Makes the statements for the table with this name, which is SQL.
     pub(crate) fn new(table: &str) -> Self {
-        // The key is first: of a row that begins with a large value, the driver would misread the length.
-        let record = "`key`, IF(?, value, NULL), version, @left";
-        let insert = format!("INSERT INTO {table} (`key`, value, version, expires_at) VALUES");
-        let at = "`key` = ? AND (? OR version = ?) AND @live";
+        let one = |sql: &str| {
+            // The table is last, because its name may contain the other words.
+            let words = [("@live", LIVE), ("@left", LEFT), ("@now", NOW), ("@table", table)];
+            let sql = words.iter().fold(sql.to_owned(), |sql, (word, text)| sql.replace(word, text));
+            AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str()
+        };
+        let many = |sql: &str, item: &str| {
+            Sized(SIZES.map(|size| one(&sql.replace("@items", &vec![item; size].join(", ")))))
+        };
         Self {
-            read: Sized::new(&format!("SELECT {record} FROM {table} WHERE `key` IN (@items) AND @live"), "?"),
+            // The key is first: of a row that begins with a large value, the driver would misread the length.
+            read: many(
+                "SELECT `key`, IF(?, value, NULL), version, @left FROM @table WHERE `key` IN (@items) AND @live",
+                "?",
+            ),
+            range: one("SELECT `key`, IF(?, value, NULL), version, @left FROM @table \
+                 WHERE `key` >= ? AND `key` < ? AND @live ORDER BY `key` LIMIT ?"),
             // Without the index, the server might also lock other rows of a small table.
-            lock: Sized::new(
-                &format!(
-                    "SELECT `key`, version, expires_at, @now FROM {table} FORCE INDEX (PRIMARY) \
-                     WHERE `key` IN (@items) ORDER BY `key` FOR UPDATE"
-                ),
+            lock: many(
+                "SELECT `key`, version, expires_at, @now FROM @table FORCE INDEX (PRIMARY) \
+                 WHERE `key` IN (@items) ORDER BY `key` FOR UPDATE",
                 "?",
             ),
             // The server makes the assignments in this order. A row that is repeated or touched keeps its value.
-            put: Sized::new(
-                &format!(
-                    "{insert} @items ON DUPLICATE KEY UPDATE \
-                     value = IF(VALUES(version) = version, value, VALUES(value)), \
-                     version = VALUES(version), expires_at = VALUES(expires_at)"
-                ),
+            put: many(
+                "INSERT INTO @table (`key`, value, version, expires_at) VALUES @items ON DUPLICATE KEY UPDATE \
+                 value = IF(VALUES(version) = version, value, VALUES(value)), \
+                 version = VALUES(version), expires_at = VALUES(expires_at)",
                 "(?, ?, ?, IFNULL(?, @now) + ?)",
             ),
             // `LAST_INSERT_ID(1)` reports that the entry exists, and stays.
-            insert: prepare(&format!(
-                "{insert} (?, ?, ?, @now + ?) ON DUPLICATE KEY UPDATE \
-                 value = IF(@live, value, VALUES(value)), \
+            insert: one("INSERT INTO @table (`key`, value, version, expires_at) VALUES (?, ?, ?, @now + ?) \
+                 ON DUPLICATE KEY UPDATE value = IF(@live, value, VALUES(value)), \
                  version = CASE WHEN NOT @live THEN VALUES(version) WHEN LAST_INSERT_ID(1) THEN version END, \
-                 expires_at = IF(@live, expires_at, VALUES(expires_at))"
-            )),
-            update: prepare(&format!(
-                "UPDATE {table} SET value = ?, version = ?, expires_at = @now + ? WHERE {at}"
-            )),
-            delete: prepare(&format!("DELETE FROM {table} WHERE {at}")),
-            touch: prepare(&format!("UPDATE {table} SET expires_at = @now + ? WHERE {at}")),
-            remove: Sized::new(
-                &format!("DELETE FROM {table} WHERE (? OR NOT @live) AND `key` IN (@items)"),
-                "?",
+                 expires_at = IF(@live, expires_at, VALUES(expires_at))"),
+            update: one("UPDATE @table SET value = ?, version = ?, expires_at = @now + ? \
+                 WHERE `key` = ? AND (? OR version = ?) AND @live"),
+            delete: one("DELETE FROM @table WHERE `key` = ? AND (? OR version = ?) AND @live"),
+            touch: one(
+                "UPDATE @table SET expires_at = @now + ? WHERE `key` = ? AND (? OR version = ?) AND @live",
             ),
-            range: prepare(&format!(
-                "SELECT {record} FROM {table} WHERE `key` >= ? AND `key` < ? AND @live ORDER BY `key` LIMIT ?"
-            )),
-            expired: prepare(&format!("SELECT `key` FROM {table} WHERE expires_at <= @now LIMIT {MAX_ROWS}")),
+            remove: many("DELETE FROM @table WHERE (? OR NOT @live) AND `key` IN (@items)", "?"),
+            expired: one("SELECT `key` FROM @table WHERE expires_at <= @now LIMIT ?"),
         }
     }
 
@@ -189,7 +178,7 @@ impl Sql {
 
     /// Reads the keys of expired rows.
     pub(crate) fn expired(&self) -> Call {
-        Call::prepared(&self.expired)
+        Call::prepared(&self.expired).bind(MAX_ROWS as u64)
     }
 
     /// Reads the first entries of a range.
