@@ -170,7 +170,7 @@ impl Session {
         let Some(checkout) = &mut self.checkout else { unreachable!("set until the drop") };
         let (connection, committed) = (checkout.connection(), &mut self.committed);
         let answer = async {
-            if arguments.is_some() {
+            if commits && arguments.is_some() {
                 // Asks the server only the first time, and changes nothing.
                 connection.prepare(sql.clone()).await?;
             }
