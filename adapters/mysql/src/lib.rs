@@ -135,3 +135,9 @@ pub use crate::{
 pub async fn connect(url: &str) -> Result<Store> {
     Config::from_url(url)?.connect().await
 }
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
