@@ -158,10 +158,10 @@ fn exit_codes_distinguish_usage_errors_failures_and_retryable_errors() {
     code(&larder(&["copy", &same, &same]), 2);
     code(&larder(&["copy", &same, &url("sqlite", &directory, "../").replace("../", "./a.db")]), 2);
 
-    let unknown = larder(&["ls", "mysql://localhost"]);
+    let unknown = larder(&["ls", "oracle://localhost"]);
     code(&unknown, 2);
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert!(said.contains("mysql") && said.contains("postgres:") && said.contains("mongodb:"), "{said}");
+    assert!(said.contains("oracle") && said.contains("postgres:") && said.contains("mongodb:"), "{said}");
 
     let unknown = larder(&["ls", &format!("{same}?colour=red")]);
     code(&unknown, 2);
@@ -183,7 +183,9 @@ fn password_in_a_url_is_never_printed() {
         "postgres://bot:hunter2@127.0.0.1:9/bot",
         "postgres://bot:hunter2@127.0.0.1:9/bot?nonsense=hunter2",
         "mongodb://bot:hunter2@127.0.0.1:9/?serverSelectionTimeoutMS=300",
-        "mysql://bot:hunter2@127.0.0.1:9",
+        "mysql://bot:hunter2@127.0.0.1:9/bot",
+        "mysql://bot:hunter2@127.0.0.1:9/bot?ssl-mode=hunter2",
+        "oracle://bot:hunter2@127.0.0.1:9",
         "postgres://bot:hunter2@[nonsense",
         "postgres:bot:hunter2@127.0.0.1:9/bot",
         "bot:hunter2@127.0.0.1",

@@ -42,6 +42,8 @@ pub use larder_file as file;
 pub use larder_memory as memory;
 #[cfg(feature = "mongodb")]
 pub use larder_mongodb as mongodb;
+#[cfg(feature = "mysql")]
+pub use larder_mysql as mysql;
 #[cfg(feature = "postgres")]
 pub use larder_postgres as postgres;
 #[cfg(feature = "redis")]

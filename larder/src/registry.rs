@@ -54,7 +54,7 @@ pub async fn open_existing(url: &str) -> Result<Store> {
 /// let registry = Registry::builtin().with(Shared(store));
 /// registry.open("shared:").await?.write("chat:42", "hello").await?;
 ///
-/// let error = registry.open("mysql://localhost").await.unwrap_err();
+/// let error = registry.open("oracle://localhost").await.unwrap_err();
 /// assert!(error.message().contains("shared:"), "the error lists the schemes");
 /// # Ok(())
 /// # }
@@ -70,6 +70,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("file", &["file"]),
     ("sqlite", &["sqlite"]),
     ("postgres", &["postgres", "postgresql"]),
+    ("mysql", &["mysql", "mariadb"]),
     (
         "redis",
         &[
@@ -146,6 +147,8 @@ impl Registry {
         let registry = registry.with(larder_sqlite::Adapter);
         #[cfg(feature = "postgres")]
         let registry = registry.with(larder_postgres::Adapter);
+        #[cfg(feature = "mysql")]
+        let registry = registry.with(larder_mysql::Adapter);
         #[cfg(feature = "redis")]
         let registry = registry.with(larder_redis::Adapter);
         #[cfg(feature = "mongodb")]
@@ -383,20 +386,20 @@ mod tests {
         registry.set("redis", Source::Feature("redis"));
         registry.set("rediss", Source::Feature("redis"));
         registry.set("sqlite", Source::Feature("sqlite"));
-        let message = |registry: &Registry| registry.adapter("mysql:").err().unwrap().message().to_owned();
+        let message = |registry: &Registry| registry.adapter("oracle:").err().unwrap().message().to_owned();
         assert_eq!(
             message(&registry),
-            "no adapter opens `mysql:` URLs, and no adapter is registered \
+            "no adapter opens `oracle:` URLs, and no adapter is registered \
              (features of the crate `larder` that are off: redis sqlite)"
         );
         assert_eq!(
             message(&registry.with(Db)),
-            "no adapter opens `mysql:` URLs; the known schemes are: db: dbs: \
+            "no adapter opens `oracle:` URLs; the known schemes are: db: dbs: \
              (features of the crate `larder` that are off: redis sqlite)"
         );
         assert_eq!(
             message(&Registry::new().with(Db)),
-            "no adapter opens `mysql:` URLs; the known schemes are: db: dbs:"
+            "no adapter opens `oracle:` URLs; the known schemes are: db: dbs:"
         );
     }
 }

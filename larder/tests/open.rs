@@ -14,7 +14,7 @@ fn names(options: &[OptionInfo]) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn error_for_an_unknown_scheme_lists_the_known_schemes() {
-    let error = larder::open("mysql://u:hunter2@h/d").await.unwrap_err();
+    let error = larder::open("oracle://u:hunter2@h/d").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     for scheme in Registry::builtin().schemes() {
         assert!(error.message().contains(&format!("{scheme}:")), "{error}");
@@ -34,6 +34,7 @@ async fn error_for_an_unknown_option_lists_the_known_options() {
         ),
         (format!("sqlite:{}", home.path().join("a.db").display()), names(larder::sqlite::Config::OPTIONS)),
         ("postgres://u@127.0.0.1:9/d".to_owned(), names(larder::postgres::Config::OPTIONS)),
+        ("mysql://u@127.0.0.1:9/d".to_owned(), names(larder::mysql::Config::OPTIONS)),
         ("redis://127.0.0.1:9".to_owned(), names(larder::redis::Config::OPTIONS)),
         ("mongodb://127.0.0.1:9".to_owned(), names(larder::mongodb::Config::OPTIONS)),
     ];
@@ -62,7 +63,7 @@ async fn open_existing_opens_only_a_store_that_exists() {
         store.close().await.unwrap();
     }
     assert!(larder::open_existing("memory:").await.is_ok());
-    let error = larder::open_existing("mysql://h").await.unwrap_err();
+    let error = larder::open_existing("oracle://h").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }
 

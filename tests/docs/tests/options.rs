@@ -16,16 +16,18 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
     ("snapshot", larder::file::SnapshotConfig::OPTIONS),
     ("sqlite", larder::sqlite::Config::OPTIONS),
     ("postgres", larder::postgres::Config::OPTIONS),
+    ("mysql", larder::mysql::Config::OPTIONS),
     ("redis", larder::redis::Config::OPTIONS),
     ("mongodb", larder::mongodb::Config::OPTIONS),
 ];
 
 /// The documents, and the number of tables in each.
 const DOCUMENTS: &[(&str, usize)] = &[
-    ("larder/URLS.md", 7),
+    ("larder/URLS.md", 8),
     ("adapters/memory/README.md", 1),
     ("adapters/sqlite/README.md", 1),
     ("adapters/postgres/README.md", 1),
+    ("adapters/mysql/README.md", 1),
     ("adapters/redis/README.md", 1),
     ("adapters/file/README.md", 2),
     ("adapters/mongodb/README.md", 1),
@@ -119,6 +121,7 @@ fn configurations_do_not_print_passwords() {
         format!("{redis:?}"),
         format!("{:?}", larder::redis::Config::from_url("redis://bot:hunter2@db/0").unwrap()),
         format!("{:?}", larder::postgres::Config::from_url("postgres://bot:hunter2@db/app").unwrap()),
+        format!("{:?}", larder::mysql::Config::from_url("mysql://bot:hunter2@db/app").unwrap()),
         format!("{:?}", larder::mongodb::Config::from_url("mongodb://bot:hunter2@db/app").unwrap()),
     ];
     for shown in shown {

@@ -37,7 +37,7 @@ async fn registry_opens_the_adapter_by_url_and_lists_its_scheme() {
     let store = registry.open_existing(&url).await.expect("open the folder again");
     assert_eq!(store.read("chat:42").await.expect("read").expect("the entry is there").value, "hello");
 
-    let error = registry.open("mysql://localhost").await.unwrap_err();
+    let error = registry.open("oracle://localhost").await.unwrap_err();
     assert!(error.message().contains(" are: memory: file: folder: ("), "{error}");
     let error = larder::open(&url).await.unwrap_err();
     assert!(error.message().starts_with("no adapter opens `folder:` URLs"), "{error}");
@@ -68,7 +68,7 @@ fn help_and_errors_of_the_command_name_the_adapter() {
     let directory = tempfile::tempdir().expect("make a directory");
     let help = stdout(directory.path(), &["--help"]);
     assert!(help.contains("folder:DIR") && help.contains("a folder with one file per entry"), "{help}");
-    let unknown = larder(directory.path(), &["ls", "mysql://localhost"], 2);
+    let unknown = larder(directory.path(), &["ls", "oracle://localhost"], 2);
     assert!(stderr(&unknown).contains(" are: memory: file: folder: ("), "{}", stderr(&unknown));
     // Only the features of two adapters are on in this command.
     let off = larder(directory.path(), &["ls", "valkey://localhost"], 2);
