@@ -31,6 +31,7 @@ fn main() {
                 .case("continues_sessions_of_redis_session_store", |_| takes_over()),
         )
         .suite(cases(Suite::connect("postgres", Stores::postgres)))
+        .suite(cases(Suite::connect("mysql", Stores::mysql)))
         .main()
 }
 

@@ -23,6 +23,7 @@ fn main() {
         .suite(persistent(Suite::connect("sqlite", Stores::sqlite)))
         .suite(persistent(Suite::connect("redis", Stores::redis)))
         .suite(persistent(Suite::connect("postgres", Stores::postgres)))
+        .suite(persistent(Suite::connect("mysql", Stores::mysql)))
         .suite(persistent(Suite::connect("mongodb", Stores::mongodb)))
         .main()
 }

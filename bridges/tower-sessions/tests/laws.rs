@@ -26,6 +26,7 @@ fn main() {
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(cases(Suite::connect("redis", Stores::redis)))
         .suite(cases(Suite::connect("postgres", Stores::postgres)))
+        .suite(cases(Suite::connect("mysql", Stores::mysql)))
         .main()
 }
 

@@ -77,6 +77,15 @@ impl Stores {
         ByUrl::postgres("&values=jsonb").await.map(Self::from)
     }
 
+    /// MySQL, on MariaDB.
+    ///
+    /// # Errors
+    ///
+    /// If the server is missing.
+    pub async fn mysql() -> Result<Self, Missing> {
+        ByUrl::mysql("").await.map(Self::from)
+    }
+
     /// MongoDB.
     ///
     /// # Errors
@@ -96,6 +105,7 @@ pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> 
         .suite(with_cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(with_cases(Suite::connect("redis", Stores::redis)))
         .suite(with_cases(Suite::connect("postgres", Stores::postgres)))
+        .suite(with_cases(Suite::connect("mysql", Stores::mysql)))
         .suite(with_cases(Suite::connect("mongodb", Stores::mongodb)))
 }
 

@@ -62,6 +62,15 @@ impl Stores {
         Self::server(servers::postgres().await, "table", options)
     }
 
+    /// Tables in MariaDB, with additional URL `options`.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if the server is missing.
+    pub async fn mysql(options: &str) -> Result<Self, Missing> {
+        Self::server(servers::mariadb().await, "table", options)
+    }
+
     /// Prefixes in Redis.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ fn main() {
         .suite(killed("file", || async { Stores::file() }))
         .suite(excluding(killed("sqlite", || async { Stores::sqlite() })))
         .suite(excluding(killed("postgres", || Stores::postgres(""))))
+        .suite(excluding(killed("mysql", || Stores::mysql(""))))
         .suite(excluding(killed("redis", Stores::redis)))
         .suite(killed("valkey", Stores::valkey))
         .suite(killed("mongodb", || Stores::mongodb("")))

@@ -17,6 +17,8 @@ fn main() {
         .suite(suite("postgres_unnamed", &log, "tokio_postgres", || Stores::postgres("&statements=unnamed")))
         .suite(suite("postgres_jsonb", &log, "tokio_postgres", || Stores::postgres("&values=jsonb")))
         .suite(suite("postgres_grammy", &log, "tokio_postgres", || Stores::postgres("&layout=grammy")))
+        .suite(suite("mysql", &log, "", || Stores::mysql("")))
+        .suite(suite("mysql_json", &log, "", || Stores::mysql("&values=json")))
         .suite(suite("redis", &log, "", Stores::redis))
         .suite(suite("mongodb", &log, "", || Stores::mongodb("")))
         .main()

@@ -21,7 +21,7 @@ struct Kind {
     connect: fn() -> Connecting,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind { name: "file", connect: || Box::pin(async { Stores::file() }) },
     Kind { name: "file_snapshot", connect: || Box::pin(async { Stores::snapshot() }) },
     Kind { name: "file_grammy", connect: || Box::pin(async { Stores::grammy_file() }) },
@@ -29,6 +29,8 @@ const KINDS: [Kind; 12] = [
     Kind { name: "postgres", connect: || Box::pin(Stores::postgres("")) },
     Kind { name: "postgres_jsonb", connect: || Box::pin(Stores::postgres("&values=jsonb")) },
     Kind { name: "postgres_grammy", connect: || Box::pin(Stores::postgres("&layout=grammy")) },
+    Kind { name: "mysql", connect: || Box::pin(Stores::mysql("")) },
+    Kind { name: "mysql_json", connect: || Box::pin(Stores::mysql("&values=json")) },
     Kind { name: "redis", connect: || Box::pin(Stores::redis()) },
     Kind { name: "valkey", connect: || Box::pin(Stores::valkey()) },
     Kind { name: "mongodb", connect: || Box::pin(Stores::mongodb("")) },

@@ -25,6 +25,8 @@ fn main() {
         .suite(random::with_model(with_cases(stores("postgres", || Stores::postgres("")))))
         .suite(with_cases(stores("postgres_jsonb", || Stores::postgres("&values=jsonb"))))
         .suite(with_cases(stores("postgres_grammy", || Stores::postgres("&layout=grammy"))))
+        .suite(random::with_model(with_cases(stores("mysql", || Stores::mysql("")))))
+        .suite(with_cases(stores("mysql_json", || Stores::mysql("&values=json"))))
         .suite(random::with_model(with_cases(stores("redis", Stores::redis))))
         .suite(with_cases(stores("valkey", Stores::valkey)))
         // SecantusDB does a few hundred writes a second.

@@ -34,6 +34,8 @@ fn main() {
         .suite(updates("postgres", INCREMENTS, || Stores::postgres("")))
         .suite(updates("postgres_jsonb", FEWER_INCREMENTS, || Stores::postgres("&values=jsonb")))
         .suite(updates("postgres_grammy", FEWER_INCREMENTS, || Stores::postgres("&layout=grammy")))
+        .suite(updates("mysql", INCREMENTS, || Stores::mysql("")))
+        .suite(updates("mysql_json", FEWER_INCREMENTS, || Stores::mysql("&values=json")))
         .suite(updates("redis", INCREMENTS, Stores::redis))
         .suite(updates("valkey", FEWER_INCREMENTS, Stores::valkey))
         .suite(updates("mongodb", FEWEST_INCREMENTS, || Stores::mongodb("")))

@@ -35,6 +35,7 @@ fn main() {
         )
         .suite(suite("postgres", Stores::postgres))
         .suite(suite("postgres_jsonb", Stores::postgres_jsonb))
+        .suite(suite("mysql", Stores::mysql))
         .main()
 }
 
