@@ -74,7 +74,7 @@ fn decode_error(format: &str, place: impl fmt::Display) -> Error {
     )
 }
 
-/// JSON (RFC 8259), the default. Every store can hold it, and SQLite, PostgreSQL and MongoDB can query it.
+/// JSON (RFC 8259), the default. Every store can hold it, and SQLite, PostgreSQL, MySQL and MongoDB can query it.
 ///
 /// - Every finite `f64` and every 64-bit integer is decoded as the same number.
 /// - A larger integer is decoded exactly only by a type with a `u128` or an `i128`. A
