@@ -9,6 +9,7 @@ use sqlx::MySqlPool;
 use crate::{
     config::{Config, invalid},
     driver::Driver,
+    error::from_driver,
     pool::Connections,
     sql::{Call, MAX_ROWS, Sql},
     storage::{MysqlStorage, column},
@@ -16,9 +17,6 @@ use crate::{
 
 /// The size of a statement without its value: the key, the other columns and their types.
 const STATEMENT: u64 = 1_024;
-
-/// The maximum size of a `LONGBLOB` or `LONGTEXT`.
-const LONG: u64 = u32::MAX as u64;
 
 impl Config {
     /// Connects, creates the table if `setup` is on and it is missing, and opens the store.
@@ -94,11 +92,11 @@ impl Config {
 /// Returns the maximum size of a value.
 async fn limits(driver: &Arc<Driver>) -> Result<u64> {
     let settings = driver.read(Call::raw("SELECT @@max_allowed_packet, @@autocommit")).await?;
-    let Some(settings) = settings.first() else { return Ok(LONG) };
+    let settings = settings.first().ok_or_else(|| from_driver(sqlx::Error::RowNotFound))?;
     let packet: u64 = column(settings, 0)?;
     let autocommit: i64 = column(settings, 1)?;
     if autocommit == 0 {
         return Err(invalid("the connections have `autocommit` off, so changes would be lost: switch it on"));
     }
-    Ok(packet.saturating_sub(STATEMENT).min(LONG))
+    Ok(packet.saturating_sub(STATEMENT))
 }

@@ -97,8 +97,8 @@
 //! - An acknowledged write is as durable as a committed transaction: with the server's defaults
 //!   (`innodb_flush_log_at_trx_commit=1`), it survives a power cut.
 //! - Expiry is decided by the server's clock at the beginning of a statement. The time zone has no effect.
-//! - Values have at most `max_allowed_packet` bytes less 1 KiB, and at most 4 GiB. The storage reads this setting when it
-//!   is opened. InnoDB also rejects values larger than a tenth of its redo log.
+//! - Values have at most `max_allowed_packet` bytes less 1 KiB. The storage reads this setting when it is opened; its
+//!   maximum is 1 GiB. InnoDB also rejects values larger than a tenth of its redo log.
 //! - `binlog_format` must be `ROW` or `MIXED`, the defaults, because batches use the isolation level `READ COMMITTED`.
 //! - On a read-only replica, reads work, and changes fail as [`Unavailable`](larder_core::ErrorKind::Unavailable).
 //! - With your own pool, the driver logs statements as the pool's options say, without keys and values.
