@@ -153,3 +153,104 @@ fn is_name(name: &str) -> bool {
 pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rejected(options: &str) -> String {
+        let error = Config::from_url(&format!("mysql://bot:hunter2@h/app?{options}")).expect_err(options);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{options}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{options}");
+        error.message().to_owned()
+    }
+
+    #[test]
+    fn a_url_sets_all_options() {
+        let config = Config::from_url(
+            "mariadb://b%40t:pass%2Fword@db.example:3307/my%20app?table=x%60y&values=json&setup=false&pool_size=3\
+             &max_batches=4&group_commit=false&sweep=off&timeout=1500ms&connect_timeout=7s\
+             &ssl-mode=verify_identity&ssl-ca=/etc/ca.pem&socket=/run/db.sock",
+        )
+        .unwrap();
+        assert_eq!((&*config.table, config.values), ("x`y", ValueFormat::Json));
+        assert_eq!((config.pool_size, config.max_batches), (3, 4));
+        assert!(!config.setup && !config.group_commit && config.sweep == Interval::OFF);
+        assert_eq!(config.timeout.get(), Duration::from_millis(1_500));
+        assert_eq!(config.connect_timeout.get(), Duration::from_secs(7));
+        let server = &config.server.0;
+        assert_eq!(
+            (server.get_host(), server.get_port(), server.get_username()),
+            ("db.example", 3307, "b@t")
+        );
+        assert_eq!(server.get_database(), Some("my app"));
+        assert!(matches!(server.get_ssl_mode(), MySqlSslMode::VerifyIdentity));
+        assert_eq!(server.get_socket().map(|path| path.to_str().unwrap()), Some("/run/db.sock"));
+        assert_eq!(config.quoted(), "`my app`.`x``y`");
+    }
+
+    #[test]
+    fn a_configuration_file_sets_all_options() {
+        let config: Config = serde_json::from_str(
+            r#"{"url": "mysql://bot:hunter2@h/app?table=x&ssl-mode=required", "table": "y", "values": "json",
+                "connect_timeout": "7s", "pool_size": 3}"#,
+        )
+        .unwrap();
+        assert_eq!((&*config.table, config.values, config.pool_size), ("y", ValueFormat::Json, 3));
+        assert_eq!(config.connect_timeout.get(), Duration::from_secs(7));
+        assert!(matches!(config.server.0.get_ssl_mode(), MySqlSslMode::Required));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_similar_option_of_larder_or_the_driver_is_suggested() {
+        for (unknown, similar) in [("tabel", "`table`?"), ("sslmode", "`ssl-mode`?"), ("ssl_ca", "`ssl-ca`?")]
+        {
+            let message = rejected(&format!("{unknown}=x"));
+            assert!(message.contains(similar), "{message}");
+        }
+    }
+
+    #[test]
+    fn invalid_options_are_rejected() {
+        for options in [
+            "table=",
+            "table=a%00b",
+            "table=a%20",
+            "table=%F0%9F%98%80",
+            &format!("table={}", "t".repeat(65)),
+            "table=a&table=b",
+            "ssl-mode=required&ssl-mode=required",
+            "ssl-mode=verify_full",
+            "values=jsonb",
+            "pool_size=0",
+            "max_batches=0",
+            "timeout=0s",
+            "sweep=1",
+            "charset=latin1",
+        ] {
+            rejected(options);
+        }
+        assert!(rejected("ssl-mode=verify_ca").contains("verify_identity"));
+        for table in ["t".repeat(64), "é".repeat(64), " a`b".to_owned()] {
+            assert!(is_name(&table), "{table}");
+        }
+    }
+
+    #[test]
+    fn invalid_urls_are_rejected_without_the_password() {
+        for url in [
+            "mysql://bot:hunter2@h",
+            "mysql://bot:hunter2@h/",
+            "mysql://bot:hunter2@h:x/app",
+            "mysql:hunter2",
+            "mysqlx://bot:hunter2@h/app",
+        ] {
+            let error = Config::from_url(url).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{url}");
+        }
+    }
+}

@@ -133,3 +133,56 @@ fn from_client(error: &sqlx::Error) -> (ErrorKind, &'static str) {
         _ => (Unavailable, "cannot reach the server, or it closed the connection"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_kinds() {
+        for (number, kind) in [
+            (1045, PermissionDenied),
+            (1142, PermissionDenied),
+            (3159, PermissionDenied),
+            (1040, Unavailable),
+            (1053, Unavailable),
+            (1205, Unavailable),
+            (1213, Unavailable),
+            (1290, Unavailable),
+            (2013, Unavailable),
+            (1969, Timeout),
+            (1114, StorageFull),
+            (1049, InvalidConfig),
+            (1054, InvalidConfig),
+            (1146, InvalidConfig),
+            (1153, TooLarge),
+            (1062, InvalidValue),
+            (4025, InvalidValue),
+            (1064, Other),
+        ] {
+            assert_eq!(classify(number).0, kind, "{number}");
+        }
+    }
+
+    #[test]
+    fn messages_with_contents_are_not_shown() {
+        // Duplicate entries, data too long, invalid text, signals, checks and syntax errors quote values.
+        for number in [1062, 1064, 1264, 1292, 1366, 1406, 1644, 3819, 4025] {
+            assert!(!SAFE.contains(&number), "{number}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_number_has_an_unknown_outcome() {
+        for error in [sqlx::Error::WorkerCrashed, sqlx::Error::Io(io::ErrorKind::ConnectionReset.into())] {
+            assert!(!is_refusal(&error) && !keeps_connection(&error) && !was_rolled_back(&error));
+            assert_eq!(from_driver(error).outcome(), larder_core::Outcome::Unknown);
+        }
+    }
+
+    #[test]
+    fn untrusted_certificates_are_configuration_errors() {
+        let error = from_driver(sqlx::Error::Io(io::ErrorKind::InvalidData.into()));
+        assert!(error.kind() == InvalidConfig && error.message().contains("TLS"), "{error}");
+    }
+}

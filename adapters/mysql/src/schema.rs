@@ -137,3 +137,68 @@ fn problem(created: &str, config: &Config) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_kit::ValueFormat;
+
+    use super::*;
+
+    /// As MariaDB and MySQL describe the table.
+    const MARIADB: &str = "CREATE TABLE `larder` (\n  `key` varbinary(512) NOT NULL,\n  `value` longblob NOT NULL,\n  \
+        `version` bigint(20) NOT NULL,\n  `expires_at` bigint(20) DEFAULT NULL,\n  PRIMARY KEY (`key`),\n  \
+        KEY `expires_at` (`expires_at`)\n) ENGINE=InnoDB DEFAULT CHARSET=latin1 COLLATE=latin1_swedish_ci";
+    const MYSQL: &str = "CREATE TABLE `larder` (\n  `key` varbinary(512) NOT NULL,\n  `value` longtext CHARACTER SET \
+        utf8mb4 COLLATE utf8mb4_bin NOT NULL,\n  `version` bigint NOT NULL,\n  `expires_at` bigint DEFAULT NULL,\n  \
+        PRIMARY KEY (`key`),\n  KEY `expires_at` (`expires_at`)\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 \
+        COLLATE=utf8mb4_0900_ai_ci";
+
+    fn problem_of(created: &str, values: ValueFormat) -> Option<String> {
+        problem(&created.to_ascii_lowercase(), &Config::new().values(values))
+    }
+
+    #[test]
+    fn tables_of_both_servers_are_accepted() {
+        assert_eq!(problem_of(MARIADB, ValueFormat::Bytes), None);
+        assert_eq!(problem_of(MYSQL, ValueFormat::Json), None);
+        let inherited = MYSQL.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ", "");
+        assert_eq!(problem_of(&inherited, ValueFormat::Json), None);
+        let more =
+            MARIADB.replace("  PRIMARY", "  `note` int(11) DEFAULT NULL COMMENT 'is NOT NULL',\n  PRIMARY");
+        assert_eq!(problem_of(&more, ValueFormat::Bytes), None);
+    }
+
+    #[test]
+    fn the_first_problem_names_its_column() {
+        for (old, new, named) in [
+            ("`version` bigint(20) NOT NULL,", "", "`version`"),
+            ("longblob", "blob", "`value` is blob"),
+            ("longblob", "longtext", "values=json"),
+            ("varbinary(512)", "varchar(512)", "`key` is varchar(512)"),
+            ("bigint(20) NOT", "bigint(20) unsigned NOT", "`version`"),
+            ("DEFAULT NULL,", "NOT NULL,", "`expires_at`"),
+            ("  PRIMARY", "  `owner` int(11) NOT NULL,\n  PRIMARY", "`owner`"),
+            ("(`key`)", "(`key`(100))", "primary key"),
+            ("  KEY", "  UNIQUE KEY `version` (`version`),\n  KEY", "unique key"),
+            ("KEY `expires_at` (`expires_at`)", "KEY `version` (`version`)", "index"),
+            ("InnoDB", "MyISAM", "InnoDB"),
+        ] {
+            let problem = problem_of(&MARIADB.replacen(old, new, 1), ValueFormat::Bytes).expect(new);
+            assert!(problem.contains(named), "{new}: {problem}");
+        }
+        let other = MYSQL.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "CHARACTER SET latin1");
+        assert!(problem_of(&other, ValueFormat::Json).expect("latin1").contains("utf8mb4"));
+    }
+
+    #[test]
+    fn the_sql_names_the_database_and_the_format() {
+        let sql = |url: &str| Config::from_url(url).unwrap().setup_sql();
+        let bytes = sql("mysql://h/a%60b?table=t");
+        assert!(
+            bytes.contains("EXISTS `a``b`.`t` (") && bytes.contains("value LONGBLOB NOT NULL"),
+            "{bytes}"
+        );
+        assert!(sql("mysql://h/a?values=json").contains("value LONGTEXT CHARACTER SET utf8mb4"));
+        assert!(Config::new().setup_sql().contains("EXISTS `larder` ("));
+    }
+}
