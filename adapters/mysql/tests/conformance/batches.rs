@@ -210,7 +210,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                                     (Some(("once", _)), Ok(Applied::Deleted(true))) => present -= 1,
                                     (_, Ok(_)) => {}
                                     (_, Err(error)) => {
-                                        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}")
+                                        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
                                     }
                                 }
                             }
