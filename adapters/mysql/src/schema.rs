@@ -72,6 +72,9 @@ impl Config {
         let created: String = rows.first().map_or_else(|| Ok(String::new()), |row| column(row, 1))?;
         // Some servers quote names with `"`. Names of columns ignore the case.
         let created = created.to_ascii_lowercase().replace('"', "`");
+        // Comments are at the ends of lines.
+        let created: String =
+            created.lines().flat_map(|line| line.split(" comment").take(1).chain(["\n"])).collect();
         if let Some(problem) = problem(&created, self) {
             return Err(invalid(format!(
                 "the table {} cannot be used: {problem}. Choose another with `table`, or change this one",
@@ -87,11 +90,8 @@ fn problem(created: &str, config: &Config) -> Option<String> {
     let value = if config.values == ValueFormat::Json { "longtext" } else { "longblob" };
     let expected =
         [("key", "varbinary(512)"), ("value", value), ("version", "bigint"), ("expires_at", "bigint")];
-    // The names of the columns, and their types and further properties without the comment.
-    let columns = created.lines().filter_map(|line| {
-        let (name, column) = line.trim_start().strip_prefix('`')?.split_once("` ")?;
-        Some((name, column.split(" comment '").next()?))
-    });
+    // The names of the columns, and their types and further properties.
+    let columns = created.lines().filter_map(|line| line.trim_start().strip_prefix('`')?.split_once("` "));
     let columns: Vec<_> = columns.collect();
     for (name, expected) in expected {
         let Some((_, column)) = columns.iter().find(|column| column.0 == name) else {
