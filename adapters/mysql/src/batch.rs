@@ -61,9 +61,9 @@ struct Group<'a> {
 impl Group<'_> {
     /// Makes the changes. Returns `None`, and changes nothing, if other programs insert the same keys repeatedly.
     async fn commit(&self, driver: &Arc<Driver>) -> Result<Option<Results>> {
-        let mut attempt = 0;
+        let (deadline, mut attempt) = (driver.deadline(), 0);
         loop {
-            let mut session = driver.session(true).await?;
+            let mut session = driver.session(true, deadline).await?;
             let done = match self.changes.iter().all(is_plain_put) {
                 true => self.put(&mut session).await.map(Some),
                 false => self.change(&mut session).await,
@@ -93,7 +93,7 @@ impl Group<'_> {
             session.send(Call::raw(BEGIN)).await?;
             let outcome = self.in_transaction(session).await;
             if let Ok(Some(_)) = outcome {
-                session.commit(Call::raw("COMMIT")).await?;
+                session.commit(Call::raw("COMMIT AND NO CHAIN NO RELEASE")).await?;
                 return outcome;
             }
             session.roll_back().await?;

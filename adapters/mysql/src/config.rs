@@ -70,14 +70,8 @@ larder_kit::config! {
 }
 
 /// The driver's configuration of a server.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Server(MySqlConnectOptions);
-
-impl Default for Server {
-    fn default() -> Self {
-        Self(MySqlConnectOptions::new())
-    }
-}
 
 /// The driver's `Debug` prints the password.
 impl std::fmt::Debug for Server {

@@ -94,8 +94,7 @@ async fn limits(driver: &Arc<Driver>) -> Result<u64> {
     let settings = driver.read(Call::raw("SELECT @@max_allowed_packet, @@autocommit")).await?;
     let settings = settings.first().ok_or_else(|| from_driver(sqlx::Error::RowNotFound))?;
     let packet: u64 = column(settings, 0)?;
-    let autocommit: i64 = column(settings, 1)?;
-    if autocommit == 0 {
+    if column::<i64>(settings, 1)? == 0 {
         return Err(invalid("the connections have `autocommit` off, so changes would be lost: switch it on"));
     }
     Ok(packet.saturating_sub(STATEMENT))

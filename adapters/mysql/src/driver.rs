@@ -48,16 +48,17 @@ impl Driver {
     /// unfinished statement, the connection could not be used again.
     pub(crate) async fn read(self: &Arc<Self>, call: Call) -> Result<Vec<MySqlRow>> {
         let driver = Arc::clone(self);
-        let read = tokio::spawn(async move { driver.session(false).await?.send(call).await });
+        let deadline = self.deadline();
+        let read = tokio::spawn(async move { driver.session(false, deadline).await?.send(call).await });
         let ended = |_| Err(Error::new(ErrorKind::Unavailable, "the runtime of the call has ended"));
         read.await.unwrap_or_else(ended).map(|reply| reply.rows)
     }
 
     /// Runs a statement that changes rows.
     pub(crate) async fn change(self: &Arc<Self>, call: impl Fn() -> Call) -> Result<MySqlQueryResult> {
-        let mut attempt = 0;
+        let (deadline, mut attempt) = (self.deadline(), 0);
         loop {
-            let mut session = self.session(true).await?;
+            let mut session = self.session(true, deadline).await?;
             let done = session.commit(call()).await;
             attempt += 1;
             if !session.should_run_again(attempt) {
@@ -66,15 +67,21 @@ impl Driver {
         }
     }
 
+    /// Returns the end of a call that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
     /// Takes a connection. For changes, first ensures that no older change happens later. An error is not applied.
-    pub(crate) async fn session(self: &Arc<Self>, changes: bool) -> Result<Session> {
-        let deadline = Instant::now() + self.timeout;
+    pub(crate) async fn session(self: &Arc<Self>, changes: bool, deadline: Instant) -> Result<Session> {
         let driver = Arc::clone(self);
         let mut taking = Box::pin(async move { driver.connections.take().await });
         let Ok(checkout) = timeout_at(deadline, &mut taking).await else {
             // The connection is opened for a later call. If this call cancelled it, calls with short timeouts would
             // never get a connection.
-            tokio::spawn(taking);
+            if matches!(self.connections, Connections::Own(_)) {
+                tokio::spawn(taking);
+            }
             return Err(self.timed_out("no connection became free").not_applied());
         };
         let mut session = Session {
@@ -82,6 +89,7 @@ impl Driver {
             checkout: Some(checkout.map_err(Error::not_applied)?),
             deadline,
             state: State::Ready,
+            sent: false,
             committed: false,
             runtime: Handle::current(),
         };
@@ -97,18 +105,19 @@ impl Driver {
     }
 
     /// Closes a connection on which a statement may still run, and ends it on the server.
-    fn abandon(self: &Arc<Self>, checkout: Checkout, runtime: &Handle) {
+    fn abandon(self: &Arc<Self>, checkout: Checkout, sent: bool, runtime: &Handle) {
         self.connections.suspect_all();
-        let Some(fence) = checkout.discard() else { return };
+        let Some(fence) = checkout.discard().filter(|_| sent) else { return };
         let mut suspects = self.suspects();
         if suspects.len() >= MAX_SUSPECTS {
             suspects.remove(0);
         }
         suspects.push(fence);
-        drop(suspects);
-        // Now, not with the next change: the statement may wait for a lock, or hold one.
-        let driver = Arc::clone(self);
-        runtime.spawn(async move { driver.session(true).await.map(drop) });
+        if suspects.len() == 1 {
+            // Now, not with the next change: the statement may wait for a lock, or hold one.
+            let (driver, deadline) = (Arc::clone(self), self.deadline());
+            runtime.spawn(async move { driver.session(true, deadline).await.map(drop) });
+        }
     }
 
     /// Returns a suspect of this server. Those of other servers cannot change rows here, and stay until their server
@@ -131,6 +140,8 @@ pub(crate) struct Session {
     checkout: Option<Checkout>,
     deadline: Instant,
     state: State,
+    /// Whether a statement was sent that reads or changes rows.
+    sent: bool,
     /// Whether a statement was sent that commits changes.
     committed: bool,
     /// Stored because a call may be dropped outside its runtime.
@@ -168,12 +179,13 @@ impl Session {
     async fn run(&mut self, Call { sql, arguments }: Call, commits: bool) -> Result<Reply> {
         self.state = State::Unusable;
         let Some(checkout) = &mut self.checkout else { unreachable!("set until the drop") };
-        let (connection, committed) = (checkout.connection(), &mut self.committed);
+        let (connection, sent, committed) = (checkout.connection(), &mut self.sent, &mut self.committed);
         let answer = async {
             if commits && arguments.is_some() {
                 // Asks the server only the first time, and changes nothing.
                 connection.prepare(sql.clone()).await?;
             }
+            *sent |= arguments.is_some();
             *committed |= commits;
             let mut parts = match arguments {
                 Some(arguments) => connection.fetch_many(sqlx::query_with(sql, arguments)),
@@ -209,7 +221,7 @@ impl Session {
     pub(crate) async fn roll_back(&mut self) -> Result<()> {
         let state = self.state;
         if state != State::Unusable {
-            self.send(Call::raw("ROLLBACK")).await?;
+            self.send(Call::raw("ROLLBACK AND NO CHAIN NO RELEASE")).await?;
             self.state = state;
         }
         Ok(())
@@ -224,6 +236,7 @@ impl Session {
     /// execute one, and waits until the server has released their locks.
     async fn end_suspects(&mut self) -> Result<()> {
         let Some(Fence { server, .. }) = self.checkout.as_ref().and_then(Checkout::fence) else {
+            self.state = State::Unusable;
             let message = "the server no longer supports named locks (GET_LOCK), unlike when the storage was opened: \
                            open it again";
             return Err(Error::new(ErrorKind::InvalidConfig, message).not_applied());
@@ -261,7 +274,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(checkout) = self.checkout.take_if(|_| self.state == State::Unusable) {
-            self.driver.abandon(checkout, &self.runtime);
+            self.driver.abandon(checkout, self.sent, &self.runtime);
         }
     }
 }

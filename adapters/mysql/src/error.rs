@@ -35,7 +35,7 @@ const TLS_FAILED: &str = "the TLS handshake failed: the server does not support 
                           this program was built without the feature `tls`";
 
 /// Returns the server's number of the error; 0 for an error of the driver.
-fn number(error: &sqlx::Error) -> u16 {
+pub(crate) fn number(error: &sqlx::Error) -> u16 {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
     error.map_or(0, MySqlDatabaseError::number)
 }
@@ -79,9 +79,9 @@ fn classify(number: u16) -> (ErrorKind, &'static str) {
         1290 | 1792 | 1836 | 3032 => {
             (Unavailable, "the server is read-only (a replica?): use the URL of the primary to write")
         }
-        1040 | 1203 | 1226 => (
+        1040 | 1203 | 1226 | 1461 => (
             Unavailable,
-            "the server has reached its limit of connections: reduce `pool_size`, or raise the server's limit",
+            "the server has reached its limit of connections or statements: reduce `pool_size`, or raise the limit",
         ),
         1020 | 1213 | 3101 => (
             Unavailable,

@@ -65,9 +65,9 @@
 //! back a change because of concurrent ones (a deadlock), it is repeated.
 //!
 //! The option `timeout` limits a call of one statement as a whole. This includes waiting for a connection, opening one,
-//! and [ending an older change](#changes-that-time-out). A connection that takes longer to open is used by a later call.
-//! The limit applies to each step of longer operations: to each page of a listing, and to each batch of up to 256 entries
-//! or 8 MiB. With `group_commit` on, a write first waits for the running batch.
+//! repetitions, and [ending an older change](#changes-that-time-out). A connection that takes longer to open is used by
+//! a later call. The limit applies to each step of longer operations: to each page of a listing, and to each batch of
+//! up to 256 entries or 8 MiB. With `group_commit` on, a write first waits for the running batch.
 //!
 //! If a connection breaks, the others are checked before their next use, and one that was unused for 30 seconds always
 //! is.
@@ -84,6 +84,9 @@
 //! If a connection reaches another server (the host name resolves to another one), changes continue there, because the
 //! older change cannot reach it. If a connection reaches the first server again, the old connection is ended before a
 //! change there. This does not hold for servers that replicate to each other, such as the nodes of a Galera cluster.
+//!
+//! Behind a proxy that pools connections or distributes statements, such as ProxySQL, `KILL` and the locks may reach
+//! other connections: use your own pool there.
 //!
 //! With your own pool, or where the server does not support `GET_LOCK`, the storage is not `fenced`. A change that was
 //! dropped, or failed as [`Timeout`](larder_core::ErrorKind::Timeout) or `Unavailable`, may then overwrite later ones

@@ -15,7 +15,10 @@ use sqlx::{
     mysql::MySqlConnectOptions, pool::PoolConnection,
 };
 
-use crate::{config::Config, error::from_driver};
+use crate::{
+    config::Config,
+    error::{from_driver, keeps_connection, number},
+};
 
 /// A connection that was unused for this long is checked before its next use: the server or a firewall may have closed
 /// it.
@@ -69,13 +72,13 @@ impl managed::Manager for Manager {
         let sql = format!(
             "SELECT GET_LOCK('{lock}', 0), CONCAT_WS('/', @@hostname, @@port, @@server_id, @@datadir)"
         );
-        // A cluster may not support named locks; its connections have no fence.
+        // A cluster may not support named locks (some report error 1105); its connections have no fence.
         let fence = match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut connection).await {
             Ok(row) if row.try_get_unchecked::<i64, _>(0).is_ok_and(|got| got == 1) => {
                 Some(Fence { server: row.try_get_unchecked(1)?, lock })
             }
             Ok(_) => None,
-            Err(error) if error.as_database_error().is_some() => None,
+            Err(error) if keeps_connection(&error) || number(&error) == 1105 => None,
             Err(error) => return Err(error),
         };
         Ok(Opened { connection, fence, generation })

@@ -113,10 +113,10 @@ impl Sql {
         Self {
             // The key is first: of a row that begins with a large value, the driver would misread the length.
             read: many(
-                "SELECT `key`, IF(?, value, NULL), version, @left FROM @table WHERE `key` IN (@items) AND @live",
+                "SELECT `key`, IF(?, CAST(value AS BINARY), NULL), version, @left FROM @table WHERE `key` IN (@items) AND @live",
                 "?",
             ),
-            range: one("SELECT `key`, IF(?, value, NULL), version, @left FROM @table \
+            range: one("SELECT `key`, IF(?, CAST(value AS BINARY), NULL), version, @left FROM @table \
                  WHERE `key` >= ? AND `key` < ? AND @live ORDER BY `key` LIMIT ?"),
             // Without the index, the server might also lock other rows of a small table.
             lock: many(
@@ -131,10 +131,10 @@ impl Sql {
                  version = VALUES(version), expires_at = VALUES(expires_at)",
                 "(?, ?, ?, IFNULL(?, @now) + ?)",
             ),
-            // `LAST_INSERT_ID(1)` reports that the entry exists, and stays.
+            // `LAST_INSERT_ID` reports that the entry exists, and stays. No column that counts up reaches `~0`.
             insert: one("INSERT INTO @table (`key`, value, version, expires_at) VALUES (?, ?, ?, @now + ?) \
                  ON DUPLICATE KEY UPDATE value = IF(@live, value, VALUES(value)), \
-                 version = CASE WHEN NOT @live THEN VALUES(version) WHEN LAST_INSERT_ID(1) THEN version END, \
+                 version = CASE WHEN NOT @live THEN VALUES(version) WHEN LAST_INSERT_ID(~0) THEN version END, \
                  expires_at = IF(@live, expires_at, VALUES(expires_at))"),
             update: one("UPDATE @table SET value = ?, version = ?, expires_at = @now + ? \
                  WHERE `key` = ? AND (? OR version = ?) AND @live"),

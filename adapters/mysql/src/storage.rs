@@ -59,8 +59,8 @@ impl MysqlStorage {
         let done = self.driver().change(|| self.sql.change(change, token)).await?;
         let changed = match (&change.action, &change.condition) {
             (Action::Put(..), Condition::Any) => true,
-            // The statement sets this to 1 if it finds an entry.
-            (Action::Put(..), Condition::Absent) => done.last_insert_id() != 1,
+            // The statement sets this if it finds an entry.
+            (Action::Put(..), Condition::Absent) => done.last_insert_id() != u64::MAX,
             _ => done.rows_affected() > 0,
         };
         change.applied(changed, version)

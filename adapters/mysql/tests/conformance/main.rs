@@ -16,6 +16,7 @@ mod opening;
 mod outcomes;
 mod place;
 mod round_trips;
+mod settings;
 mod tls;
 
 use larder_test_servers::Kind;
@@ -39,5 +40,6 @@ fn main() {
     let runner = connections::suites(runner);
     let runner = tls::suites(runner);
     let runner = faults::suites(runner);
+    let runner = settings::suites(runner);
     round_trips::suites(runner).main()
 }
