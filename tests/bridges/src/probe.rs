@@ -10,8 +10,8 @@ use std::{
 };
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
-    Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, Operation, ReadOptions, Record,
+    Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 use tokio::{sync::Semaphore, time::timeout};
@@ -32,7 +32,9 @@ struct Inner {
     /// The number of next creations whose key is already taken.
     occupy: AtomicUsize,
     occupied: Mutex<Vec<Key>>,
-    hold: AtomicBool,
+    calls: Mutex<Vec<Operation>>,
+    /// The number of writes and deletions until the one to pause, or 0.
+    hold: AtomicUsize,
     held: Semaphore,
     go: Semaphore,
 }
@@ -55,7 +57,8 @@ impl Probe {
             read_only: AtomicBool::new(false),
             occupy: AtomicUsize::new(0),
             occupied: Mutex::default(),
-            hold: AtomicBool::new(false),
+            calls: Mutex::default(),
+            hold: AtomicUsize::new(0),
             held: Semaphore::new(0),
             go: Semaphore::new(0),
         }))
@@ -94,6 +97,12 @@ impl Probe {
         self.0.occupied.lock().unwrap().clone()
     }
 
+    /// Returns the operations since the last call of this method.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Operation> {
+        std::mem::take(&mut self.0.calls.lock().unwrap())
+    }
+
     /// Runs `request`, pauses it between its read and its write of the session, and runs `during` in the
     /// pause.
     pub async fn between<T: Send + 'static>(
@@ -101,13 +110,37 @@ impl Probe {
         request: impl Future<Output = T> + Send + 'static,
         during: impl Future<Output = ()>,
     ) -> T {
-        self.0.hold.store(true, Ordering::SeqCst);
+        self.before(1, request, during).await
+    }
+
+    /// Runs `request`, pauses it before one of its writes and deletions, counted from 1, and runs `during` in the
+    /// pause.
+    pub async fn before<T: Send + 'static>(
+        &self,
+        change: usize,
+        request: impl Future<Output = T> + Send + 'static,
+        during: impl Future<Output = ()>,
+    ) -> T {
+        self.0.hold.store(change, Ordering::SeqCst);
         let request = tokio::spawn(request);
         let held = timeout(Duration::from_secs(60), self.0.held.acquire()).await;
         held.expect("the request writes its session").unwrap().forget();
         during.await;
         self.0.go.add_permits(1);
         request.await.unwrap()
+    }
+
+    /// Waits if this is the change to pause.
+    async fn pause(&self) {
+        let count = |hold: usize| hold.checked_sub(1);
+        if self.0.hold.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count) == Ok(1) {
+            self.0.held.add_permits(1);
+            self.0.go.acquire().await.unwrap().forget();
+        }
+    }
+
+    fn call(&self, operation: Operation) {
+        self.0.calls.lock().unwrap().push(operation);
     }
 
     fn reads(&self) -> Result<()> {
@@ -135,6 +168,7 @@ impl Storage for Probe {
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.call(Operation::Read);
         if options.touch.is_some() {
             self.writes()?;
         } else {
@@ -144,35 +178,34 @@ impl Storage for Probe {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.call(Operation::Write);
+        self.pause().await;
         self.writes()?;
         let take = |count: usize| count.checked_sub(1);
-        match options.condition {
-            Condition::Absent
-                if self.0.occupy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() =>
-            {
-                self.0.store.write(key, OCCUPIED).await?;
-                self.0.occupied.lock().unwrap().push(key.clone());
-            }
-            Condition::At(_) if self.0.hold.swap(false, Ordering::SeqCst) => {
-                self.0.held.add_permits(1);
-                self.0.go.acquire().await.unwrap().forget();
-            }
-            _ => {}
+        if options.condition == Condition::Absent
+            && self.0.occupy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+        {
+            self.0.store.write(key, OCCUPIED).await?;
+            self.0.occupied.lock().unwrap().push(key.clone());
         }
         self.0.store.write_with(key, value, options).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.call(Operation::Delete);
+        self.pause().await;
         self.writes()?;
         self.0.store.delete_with(key, options).await
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.call(Operation::Touch);
         self.writes()?;
         self.0.store.touch_with(key, expiry, options).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
+        self.call(Operation::PurgeExpired);
         self.writes()?;
         self.0.store.purge_expired().await
     }
