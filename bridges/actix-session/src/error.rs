@@ -27,7 +27,7 @@ pub(crate) fn not_updated(error: Error) -> UpdateError {
 
 /// Returns whether the new state causes the error, not the stored value.
 fn cannot_be_written(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Codec | ErrorKind::InvalidValue)
+    matches!(error.kind(), ErrorKind::Codec | ErrorKind::InvalidValue | ErrorKind::TooLarge)
         && error.operation() != Some(Operation::Read)
 }
 
@@ -41,6 +41,7 @@ mod tests {
         for (kind, operation, expected) in [
             (ErrorKind::InvalidValue, Operation::Write, true),
             (ErrorKind::Codec, Operation::Write, true),
+            (ErrorKind::TooLarge, Operation::Write, true),
             (ErrorKind::Codec, Operation::Read, false),
             (ErrorKind::StorageFull, Operation::Write, false),
         ] {

@@ -5,7 +5,9 @@ use larder_core::{Error, ErrorKind, IntoStore, Result, Store};
 
 use crate::{
     error::{not_loaded, not_saved, not_updated},
-    sessions::{Sessions, State, expiry},
+    keys::{Form, Keys},
+    sessions::{Sessions, expiry},
+    stored::State,
 };
 
 /// Keeps the sessions of actix-session in a Larder storage.
@@ -48,7 +50,7 @@ impl LarderStore {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => return Ok(Self { sessions: Sessions::new(store, "session:")?, revives: true }),
+            (true, true) => return Ok(Self { sessions: Sessions::new(store)?, revives: true }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
@@ -72,8 +74,58 @@ impl LarderStore {
     /// assert!(store.with_prefix("line\nbreak").is_err());
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
-    pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
-        Ok(Self { sessions: Sessions::new(self.sessions.store, prefix.as_ref())?, ..self })
+    pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Result<Self> {
+        self.sessions.keys = Keys::new(prefix.as_ref(), self.sessions.keys.form)?;
+        Ok(self)
+    }
+
+    /// Stores sessions under their plain session keys, as actix-session's own stores do, so that both can read
+    /// the other's sessions. By default, the storage has only a hash of each session key. **Whoever can read the
+    /// storage or a backup of it can then take over every session.**
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_plain_ids();
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_plain_ids(mut self) -> Self {
+        self.sessions.keys.form = Form::Plain;
+        self
+    }
+
+    /// Also finds sessions that were stored under their plain session keys, and moves each one to its hashed key
+    /// when it is updated. Visitors stay logged in. Remove this setting after the longest lifetime of a session: a
+    /// plain key of a stolen backup is accepted until then. [The crate's page](crate#move-to-hashed-keys) has the
+    /// cost.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?.migrating_plain_ids();
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn migrating_plain_ids(mut self) -> Self {
+        self.sessions.keys.form = Form::Migrating;
+        self
+    }
+
+    /// Sets the maximum size of a stored session, in bytes. Default: 1 MiB. To save or update a larger session fails
+    /// with `SaveError::Serialization` or `UpdateError::Serialization`, and nothing is written. A session that is
+    /// already larger can still be loaded.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_max_size(16 * 1024);
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_max_size(mut self, bytes: usize) -> Self {
+        self.sessions.max_size = bytes;
+        self
     }
 
     /// Makes an update fail, with response 500, if the session no longer exists. By default, such an update
@@ -104,20 +156,12 @@ impl LarderStore {
     pub const fn storage(&self) -> &Store {
         &self.sessions.store
     }
-
-    /// Replaces the session. Returns `false` if it does not exist.
-    async fn replaced(&self, session_key: &SessionKey, state: &State, ttl: &time::Duration) -> Result<bool> {
-        match self.sessions.key(session_key) {
-            Some(key) => self.sessions.replace(&key, state, expiry(ttl)).await,
-            None => Ok(false),
-        }
-    }
 }
 
 impl SessionStore for LarderStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
-        let Some(key) = self.sessions.key(session_key) else { return Ok(None) };
-        Ok(self.sessions.find(&key).await.map_err(not_loaded)?.map(|(state, _)| state))
+        let Some(place) = self.sessions.keys.accept(session_key) else { return Ok(None) };
+        self.sessions.load(&place).await.map_err(not_loaded)
     }
 
     async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
@@ -130,7 +174,11 @@ impl SessionStore for LarderStore {
         state: State,
         ttl: &time::Duration,
     ) -> Result<SessionKey, UpdateError> {
-        if self.replaced(&session_key, &state, ttl).await.map_err(not_updated)? {
+        let replaced = match self.sessions.keys.accept(&session_key) {
+            Some(place) => self.sessions.replace(&place, &state, expiry(ttl)).await.map_err(not_updated)?,
+            None => false,
+        };
+        if replaced {
             return Ok(session_key);
         }
         if !self.revives {
@@ -140,8 +188,8 @@ impl SessionStore for LarderStore {
     }
 
     async fn update_ttl(&self, session_key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
-        if let Some(key) = self.sessions.key(session_key) {
-            self.sessions.store.touch(&key, expiry(ttl)).await?;
+        if let Some(place) = self.sessions.keys.accept(session_key) {
+            self.sessions.touch(&place, expiry(ttl)).await?;
         }
         Ok(())
     }
@@ -149,8 +197,8 @@ impl SessionStore for LarderStore {
     /// Called by the middleware at a login (`renew`) and a logout (`purge`), after the request has loaded the
     /// session. Deletes without another check, so it also deletes a value that was written since.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
-        if let Some(key) = self.sessions.key(session_key) {
-            self.sessions.store.delete(&key).await?;
+        if let Some(place) = self.sessions.keys.accept(session_key) {
+            self.sessions.delete(&place).await?;
         }
         Ok(())
     }

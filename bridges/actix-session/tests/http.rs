@@ -5,13 +5,15 @@
 #[allow(dead_code)] // Its `main`.
 #[path = "../examples/actix_login.rs"]
 mod example;
+mod support;
 
 use actix_session::config::{PersistentSession, TtlExtensionPolicy};
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{Answer, Browser, OCCUPIED, Probe};
-use larder_core::{Expiry, Key};
+use larder_core::{Expiry, Key, Operation};
 use larder_testkit::{race, until};
+use support::{hashed, plain};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 const HOUR: Duration = Duration::hours(1);
@@ -64,7 +66,7 @@ fn session(browser: &Browser) -> String {
 
 /// Returns the session's key in the storage.
 fn key(browser: &Browser) -> Key {
-    Key::new(format!("session:{}", session(browser))).unwrap()
+    hashed(session(browser))
 }
 
 /// Sends one of [`REQUESTS`].
@@ -94,6 +96,194 @@ async fn counting_login_and_logout_work() {
     assert_eq!(browser.cookie(), None, "the cookie is removed");
     assert_eq!(logged_in.clone().says("GET", "/").await, "guest: 0", "a replayed cookie is useless");
     assert!(!probe.storage().contains(&key(&logged_in)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_replayed_cookie_is_useless_after_a_logout() {
+    let sets: [fn(LarderStore) -> LarderStore; 3] =
+        [|store| store, LarderStore::with_plain_ids, LarderStore::migrating_plain_ids];
+    for set in sets {
+        let (probe, mut browser) = start_with(lasting(HOUR), set).await;
+        browser.says("POST", "/login/ann").await;
+        let mut replayed = browser.clone();
+        browser.says("POST", "/logout").await;
+        assert_eq!(probe.entries(), 0);
+        assert_eq!(replayed.says("GET", "/").await, "guest: 0");
+        let old = session(&replayed);
+        assert_eq!(replayed.says("POST", "/count").await, "guest: 1");
+        assert_ne!(session(&replayed), old, "the visitor cannot choose the key");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_storage_logs_in_nobody() {
+    let sets: [fn(LarderStore) -> LarderStore; 2] = [|store| store, LarderStore::migrating_plain_ids];
+    for set in sets {
+        let (probe, mut browser) = start_with(lasting(HOUR), set).await;
+        browser.says("POST", "/login/ann").await;
+        assert_eq!(probe.entries(), 1);
+        let key = key(&browser);
+        let record = probe.storage().read(&key).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&record.value).contains(&session(&browser)));
+        // The attacker even has the secret of the cookies.
+        let (prefixed, hash) = (key.as_str(), key.as_str().strip_prefix("session:#").unwrap());
+        let stored = [prefixed.to_owned(), format!("#{hash}"), hash.to_owned(), format!("session:{hash}")];
+        for text in stored {
+            let mut attacker = browser.with_cookie(sealed(&text));
+            assert_eq!(attacker.says("GET", "/").await, "guest: 0", "{text}");
+            assert_eq!(attacker.says("POST", "/count").await, "guest: 1", "{text}");
+        }
+        assert_eq!(browser.says("GET", "/").await, "ann: 0");
+    }
+}
+
+#[tokio::test]
+async fn a_request_takes_the_documented_round_trips() {
+    use Operation::{Delete, Read, Touch, Write};
+
+    let (probe, mut browser) = start().await;
+    let mut unknown = browser.with_cookie(sealed(&"A".repeat(64)));
+    for (method, path, calls) in [
+        ("GET", "/", &[][..]),
+        ("POST", "/count", &[Write]),
+        ("GET", "/", &[Read]),
+        ("POST", "/count", &[Read, Write]),
+        ("POST", "/login/ann", &[Read, Delete, Write]),
+        ("POST", "/count", &[Read, Write]),
+        ("POST", "/logout", &[Read, Delete]),
+    ] {
+        browser.says(method, path).await;
+        assert_eq!(probe.calls(), calls, "{method} {path}");
+    }
+    unknown.says("GET", "/").await;
+    assert_eq!(probe.calls(), [Read]);
+
+    // Another request updates the session in the meantime.
+    browser.says("POST", "/count").await;
+    let mut tab = browser.clone();
+    let request = async move { tab.says("POST", "/count").await };
+    let _ = probe.calls();
+    let during = async {
+        browser.says("POST", "/count").await;
+        assert_eq!(probe.calls(), [Read, Write, Read, Write]);
+    };
+    probe.between(request, during).await;
+    assert_eq!(probe.calls(), [Read, Write]);
+
+    let rolling = lasting(HOUR).session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let (probe, mut browser) = start_with(rolling, |store| store).await;
+    browser.says("POST", "/count").await;
+    let _ = probe.calls();
+    browser.says("GET", "/").await;
+    assert_eq!(probe.calls(), [Read, Touch]);
+    browser.says("POST", "/count").await;
+    assert_eq!(probe.calls(), [Read, Write]);
+}
+
+#[tokio::test]
+async fn a_migration_takes_the_documented_round_trips() {
+    use Operation::{Delete, Read, Touch, Write};
+
+    let rolling = lasting(HOUR).session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let (probe, mut browser) = start_with(rolling, LarderStore::migrating_plain_ids).await;
+    let mut browser = old(&probe, &mut browser).await;
+    let mut unknown = browser.with_cookie(sealed(&"A".repeat(64)));
+    let _ = probe.calls();
+    for (method, path, calls) in [
+        ("GET", "/", &[Read, Read, Touch, Touch][..]),
+        ("POST", "/count", &[Read, Read, Read, Write, Read, Write, Delete]),
+        ("GET", "/", &[Read, Touch, Touch]),
+        ("POST", "/count", &[Read, Write]),
+        ("POST", "/login/ann", &[Read, Delete, Delete, Write]),
+        ("POST", "/logout", &[Read, Delete, Delete]),
+    ] {
+        browser.says(method, path).await;
+        assert_eq!(probe.calls(), calls, "{method} {path}");
+    }
+    unknown.says("GET", "/").await;
+    assert_eq!(probe.calls(), [Read, Read, Read]);
+}
+
+/// Returns a visitor who is logged in, and whose session is under its plain key.
+async fn old(probe: &Probe, browser: &mut Browser) -> Browser {
+    browser.says("POST", "/login/ann").await;
+    let (hashed, plain) = (key(browser), plain(session(browser)));
+    let record = probe.storage().read(&hashed).await.unwrap().unwrap();
+    probe.storage().write(&plain, record.value).expiry(Expiry::After(HALF_AN_HOUR)).await.unwrap();
+    probe.storage().delete(&hashed).await.unwrap();
+    browser.clone()
+}
+
+/// The steps of a move that change the storage: the announcement, the session and the deletion of the plain key.
+const STEPS: [usize; 3] = [1, 2, 3];
+
+#[tokio::test]
+async fn a_session_that_fails_to_move_is_not_lost() {
+    for step in STEPS {
+        let (probe, mut browser) = start_with(lasting(HOUR), LarderStore::migrating_plain_ids).await;
+        let mut browser = old(&probe, &mut browser).await;
+        let mut tab = browser.clone();
+        let request = async move { tab.post("/count").await };
+        let answer = probe.before(step, request, async { probe.set_down(true) }).await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+        probe.set_down(false);
+        let count = usize::from(step == 3);
+        assert_eq!(browser.says("GET", "/").await, format!("ann: {count}"), "step {step}");
+        assert_eq!(browser.says("POST", "/count").await, format!("ann: {}", count + 1), "step {step}");
+        browser.says("POST", "/logout").await;
+        assert_eq!(probe.entries(), 0, "a logout removes both entries");
+    }
+}
+
+#[tokio::test]
+async fn two_requests_that_move_a_session_keep_it() {
+    for step in STEPS {
+        let (probe, mut browser) = start_with(lasting(HOUR), LarderStore::migrating_plain_ids).await;
+        let mut browser = old(&probe, &mut browser).await;
+        let mut tab = browser.clone();
+        let request = async move { tab.says("POST", "/count").await };
+        let update = async {
+            browser.says("POST", "/count").await;
+        };
+        assert_eq!(probe.before(step, request, update).await, "ann: 1", "step {step}");
+        // The last update wins. Before the third step, the first one is complete.
+        let count = if step == 3 { 2 } else { 1 };
+        assert_eq!(browser.says("GET", "/").await, format!("ann: {count}"), "step {step}");
+        assert_eq!(probe.entries(), 1, "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_during_a_move_is_final() {
+    for step in STEPS {
+        let set = |store: LarderStore| store.migrating_plain_ids().without_revival();
+        let (probe, mut browser) = start_with(lasting(HOUR), set).await;
+        let mut browser = old(&probe, &mut browser).await;
+        let mut tab = browser.clone();
+        let request = async move { tab.post("/count").await };
+        let logout = async {
+            browser.says("POST", "/logout").await;
+        };
+        let answer = probe.before(step, request, logout).await;
+        // Before the third step, the session was saved, and the logout has deleted it.
+        assert_eq!(answer.status, if step == 3 { 200 } else { 500 }, "step {step}");
+        assert_eq!(probe.entries(), 0, "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_too_large_is_an_error() {
+    let (probe, mut browser) =
+        start_with(lasting(HOUR), |store| store.with_max_size(r#"{"count":"9"}"#.len())).await;
+    for count in 1..=9 {
+        assert_eq!(browser.says("POST", "/count").await, format!("guest: {count}"));
+    }
+    let answer = browser.post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie, answer.body.as_str()), (500, None, ""));
+    assert_eq!(browser.says("GET", "/").await, "guest: 9", "nothing has changed");
+    let answer = browser.with_cookie("other=1").post("/login/ann").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+    assert_eq!(probe.entries(), 1);
 }
 
 #[tokio::test]

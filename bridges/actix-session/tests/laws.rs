@@ -2,14 +2,19 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
+mod support;
+
 use std::collections::HashMap;
 
-use actix_session::storage::{LoadError, SessionKey, SessionStore, UpdateError, generate_session_key};
+use actix_session::storage::{
+    LoadError, RedisSessionStore, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{OCCUPIED, Probe, Stores};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
+use support::{hashed, plain};
 
 const HOUR: Duration = Duration::hours(1);
 const SOON: std::time::Duration = std::time::Duration::from_millis(400);
@@ -28,7 +33,7 @@ fn main() {
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(
             cases(Suite::connect("redis", Stores::redis))
-                .case("continues_sessions_of_redis_session_store", |_| takes_over()),
+                .case("shares_sessions_with_redis_session_store", |_| shares()),
         )
         .suite(cases(Suite::connect("postgres", Stores::postgres)))
         .suite(cases(Suite::connect("mysql", Stores::mysql)))
@@ -54,6 +59,16 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("a_session_expires_in_time", |context| expires(context.target))
         .case("a_session_without_time_left_does_not_exist", |context| ended(context.target))
         .case("foreign_data_are_an_error_and_unchanged", |context| foreign(context.target))
+        .case("sessions_of_actix_sessions_main_branch_are_read", |context| main_branch(context.target))
+        .case("a_session_that_is_too_large_is_not_saved", |context| too_large(context.target))
+        .case("the_storage_contains_no_session_key", |context| at_rest(context.target))
+        .case("plain_keys_are_found_only_in_a_migration", |context| migrates(context.target))
+        .case("in_a_migration_the_hashed_key_is_valid", |context| migrated(context.target))
+        .case("in_a_migration_foreign_data_are_an_error_and_unchanged", |context| {
+            foreign_in_a_migration(context.target)
+        })
+        .case("concurrent_moves_keep_the_session", |context| racing_moves(context.target))
+        .case("concurrent_moves_do_not_undo_a_delete", |context| moves_and_delete(context.target))
         .case("malformed_keys_identify_no_session", |context| no_keys(context.target))
 }
 
@@ -65,10 +80,6 @@ async fn open(target: &Target) -> (Handle, LarderStore) {
 
 fn state(count: usize) -> State {
     State::from([("count".to_owned(), count.to_string())])
-}
-
-fn key(session: &SessionKey) -> Key {
-    Key::new(format!("session:{}", session.as_ref())).unwrap()
 }
 
 /// Returns another handle to the same session.
@@ -116,7 +127,7 @@ async fn taken() {
     let occupied = probe.occupied();
     assert_eq!(occupied.len(), 5);
     for taken in occupied {
-        assert_ne!(taken, key(&session));
+        assert_ne!(taken, hashed(&session));
         let record = probe.storage().read(&taken).await.must("read").must("find the entry");
         assert_eq!(record.value, OCCUPIED.as_bytes());
     }
@@ -141,11 +152,16 @@ async fn updated(target: Target) {
 
 /// Asserts that the session lives for more than half an hour.
 async fn is_extended(handle: &Handle, session: &SessionKey) {
-    let left = handle.ttl(&key(session)).await.must("ttl");
+    let left = handle.ttl(&hashed(session)).await.must("ttl");
     assert!(
         matches!(left, Some(Expiry::After(left)) if left > HOUR / 2),
         "the lifetime was extended: {left:?}"
     );
+}
+
+/// Asserts that the storage has one entry, under `key`.
+async fn is_only(handle: &Handle, key: &Key) {
+    assert_eq!(handle.listed("").await, [key.as_str().to_owned()].into());
 }
 
 async fn updated_after_delete(target: Target) {
@@ -155,7 +171,7 @@ async fn updated_after_delete(target: Target) {
     let other = store.update(again(&session), state(2), &HOUR).await.must("update");
     assert_ne!(other, session);
     assert_eq!(loaded(&store, &other).await, Some(state(2)));
-    handle.lacks(&key(&session), "after an update of a deleted session").await;
+    handle.lacks(&hashed(&session), "after an update of a deleted session").await;
 }
 
 async fn updated_after_expiry(target: Target) {
@@ -164,7 +180,7 @@ async fn updated_after_expiry(target: Target) {
     let other = store.update(again(&session), state(2), &HOUR).await.must("update");
     assert_ne!(other, session);
     assert_eq!(loaded(&store, &other).await, Some(state(2)));
-    handle.lacks(&key(&session), "after an update of an expired session").await;
+    handle.lacks(&hashed(&session), "after an update of an expired session").await;
 }
 
 /// Creates a session and waits until it has expired.
@@ -181,7 +197,7 @@ async fn without_revival(target: Target) {
     store.delete(&deleted).await.must("delete");
     for session in [deleted, expired(&store).await] {
         assert!(gone(store.update(again(&session), state(2), &HOUR).await));
-        handle.lacks(&key(&session), "after an update of a session that is gone").await;
+        handle.lacks(&hashed(&session), "after an update of a session that is gone").await;
     }
     assert!(handle.listed("").await.is_empty(), "no other entry was saved");
 }
@@ -218,20 +234,20 @@ async fn updates_and_delete(target: Target) {
         }
     })
     .await;
-    handle.lacks(&key(&session), "after it was deleted among updates").await;
+    handle.lacks(&hashed(&session), "after it was deleted among updates").await;
 }
 
 async fn touched(target: Target) {
     let (handle, store) = open(&target).await;
     let session = store.save(state(1), &Duration::minutes(2)).await.must("save");
-    let before = handle.read(key(&session)).await.must("read");
+    let before = handle.read(hashed(&session)).await.must("read");
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
-    assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version are unchanged");
+    assert_eq!(handle.read(hashed(&session)).await.must("read"), before, "value and version are unchanged");
     is_extended(&handle, &session).await;
     // A session that is gone stays gone, and that is not an error.
     store.delete(&session).await.must("delete");
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
-    handle.lacks(&key(&session), "after its time to live was updated").await;
+    handle.lacks(&hashed(&session), "after its time to live was updated").await;
 }
 
 async fn touches_and_updates(target: Target) {
@@ -260,14 +276,14 @@ async fn deleted(target: Target) {
         store.delete(&session).await.must("delete");
         assert_eq!(loaded(&store, &session).await, None);
     }
-    handle.lacks(&key(&session), "after delete").await;
+    handle.lacks(&hashed(&session), "after delete").await;
 }
 
 async fn expires(target: Target) {
     let (handle, store) = open(&target).await;
     let lifetime = Lifetime::begin(SOON);
     let session = store.save(state(1), &SOON.try_into().unwrap()).await.must("save");
-    lifetime.written().expires(&handle, &key(&session), "a session").await;
+    lifetime.written().expires(&handle, &hashed(&session), "a session").await;
     assert_eq!(loaded(&store, &session).await, None);
 }
 
@@ -278,33 +294,44 @@ async fn ended(target: Target) {
         assert_eq!(loaded(&store, &past).await, None);
         let session = store.save(state(1), &HOUR).await.must("save");
         store.update(again(&session), state(2), &ttl).await.must("update");
-        handle.lacks(&key(&session), "after an update with no time to live").await;
+        handle.lacks(&hashed(&session), "after an update with no time to live").await;
         let session = store.save(state(1), &HOUR).await.must("save");
         store.update_ttl(&session, &ttl).await.must("update the time to live");
-        handle.lacks(&key(&session), "after its time to live was ended").await;
+        handle.lacks(&hashed(&session), "after its time to live was ended").await;
     }
 }
 
 async fn foreign(target: Target) {
     let (handle, store) = open(&target).await;
-    for text in [r#"{"user":["zoe"]}"#, r#"["zoe"]"#, r#"{"count":1}"#, r#""zoe""#, r#"{"user":"zoe""#] {
+    for text in [
+        r#"{"user":["zoe"]}"#,
+        r#"["zoe"]"#,
+        r#"{"count":1}"#,
+        r#""zoe""#,
+        r#"{"user":"zoe""#,
+        r#"{"v":1,"state":{},"user":"zoe"}"#,
+    ] {
         let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
-        handle.put(&key(&session), &value).await;
-        let before = handle.read(key(&session)).await.must("read");
+        handle.put(&hashed(&session), &value).await;
+        let before = handle.read(hashed(&session)).await.must("read");
         // With `LoadError::Deserialization`, actix-session would continue with an empty session.
         let Err(LoadError::Other(error)) = store.load(&session).await else { panic!("another outcome") };
-        no_session(&error, &key(&session));
+        no_session(&error, &hashed(&session));
         for store in [store.clone(), store.clone().without_revival()] {
             let outcome = store.update(again(&session), state(1), &HOUR).await;
             let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
-            no_session(&error, &key(&session));
+            no_session(&error, &hashed(&session));
         }
-        assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version are unchanged");
-        assert_eq!(handle.ttl(&key(&session)).await.must("ttl"), Some(Expiry::Never));
+        assert_eq!(
+            handle.read(hashed(&session)).await.must("read"),
+            before,
+            "value and version are unchanged"
+        );
+        assert_eq!(handle.ttl(&hashed(&session)).await.must("ttl"), Some(Expiry::Never));
         assert_eq!(handle.listed("").await.len(), 1, "no other entry was saved");
         // A logout is final: it deletes any value.
         store.delete(&session).await.must("delete");
-        handle.lacks(&key(&session), "after delete").await;
+        handle.lacks(&hashed(&session), "after delete").await;
     }
 }
 
@@ -318,31 +345,218 @@ fn no_session(error: &anyhow::Error, key: &Key) {
     assert!(!text.contains("zoe") && !text.contains(key.as_str()), "{text}");
 }
 
-/// Sessions that `RedisSessionStore` has written and must be able to read again.
-async fn takes_over() {
+/// A session in the form of actix-session's main branch, and the state that it has in the released form.
+fn versioned() -> (&'static str, State) {
+    let state = [("count", "1"), ("name", r#""ann""#), ("v", "2"), ("state", r#"{"a":[null]}"#)];
+    let state = state.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    (r#"{"v":1,"state":{"count":1,"name":"ann","v":2,"state":{"a":[null]}}}"#, state.into())
+}
+
+async fn main_branch(target: Target) {
+    let (handle, store) = open(&target).await;
+    let (session, (text, state)) = (generate_session_key(), versioned());
+    handle.put(&hashed(&session), &Bytes::from(text)).await;
+    assert_eq!(compact(loaded(&store, &session).await.must("load")), state);
+    // Saved in the released form, also if members have the names of the other form.
+    store.update(again(&session), state.clone(), &HOUR).await.must("update");
+    assert_eq!(loaded(&store, &session).await, Some(state));
+    let record = handle.read(hashed(&session)).await.must("read").must("find the entry");
+    let saved = String::from_utf8(record.value.to_vec()).unwrap();
+    assert!(saved.contains(r#"\"ann\""#), "the value is JSON in a string: {saved}");
+}
+
+/// Removes the white space that some storages add to JSON.
+fn compact(state: State) -> State {
+    state.into_iter().map(|(name, value)| (name, value.replace(' ', ""))).collect()
+}
+
+async fn too_large(target: Target) {
+    let (handle, store) = open(&target).await;
+    // `{"text":""}` has 11 bytes.
+    let of = |size: usize| State::from([("text".to_owned(), "zoe".repeat(size).split_off(2 * size + 11))]);
+    for (store, limit) in [(store.clone(), 1 << 20), (store.with_max_size(100), 100)] {
+        let session = store.save(of(limit), &HOUR).await.must("save a session of the maximal size");
+        let before = handle.read(hashed(&session)).await.must("read");
+        let Err(SaveError::Serialization(error)) = store.save(of(limit + 1), &HOUR).await else {
+            panic!("another outcome")
+        };
+        is_too_large(&error, limit);
+        let outcome = store.update(again(&session), of(limit + 1), &HOUR).await;
+        let Err(UpdateError::Serialization(error)) = outcome else { panic!("another outcome") };
+        is_too_large(&error, limit);
+        assert_eq!(
+            handle.read(hashed(&session)).await.must("read"),
+            before,
+            "value and version are unchanged"
+        );
+        assert_eq!(handle.listed("").await.len(), 1, "no other entry was saved");
+        store.delete(&session).await.must("delete");
+    }
+}
+
+fn is_too_large(error: &anyhow::Error, limit: usize) {
+    assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::TooLarge);
+    let text = format!("{error:#}");
+    assert!(text.contains(&format!("has {} bytes; at most {limit} are", limit + 1)), "{text}");
+    assert!(!text.contains("zoe"), "{text}");
+}
+
+async fn at_rest(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = store.save(state(1), &HOUR).await.must("save");
+    store.update(again(&session), state(2), &HOUR).await.must("update");
+    is_only(&handle, &hashed(&session)).await;
+    let record = handle.read(hashed(&session)).await.must("read").must("find the entry");
+    assert!(!String::from_utf8_lossy(&record.value).contains(session.as_ref()));
+    // The stored key identifies no session, with and without the prefix and the `#`.
+    for form in [store.clone(), store.clone().migrating_plain_ids(), store.clone().with_plain_ids()] {
+        let stored = hashed(&session);
+        for text in
+            [stored.as_str(), &stored.as_str()["session:".len()..], &stored.as_str()["session:#".len()..]]
+        {
+            assert_eq!(loaded(&form, &text.to_owned().try_into().unwrap()).await, None, "{text}");
+        }
+    }
+}
+
+async fn migrates(target: Target) {
+    let (handle, store) = open(&target).await;
+    let (old, migrating) = (store.clone().with_plain_ids(), store.clone().migrating_plain_ids());
+    for is_loaded in [true, false] {
+        let session = old.save(state(1), &Duration::minutes(2)).await.must("save");
+        is_only(&handle, &plain(&session)).await;
+        assert_eq!(loaded(&store, &session).await, None);
+        migrating.update_ttl(&session, &HOUR).await.must("update the time to live");
+        let left = handle.ttl(&plain(&session)).await.must("ttl");
+        assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2), "{left:?}");
+        if is_loaded {
+            assert_eq!(loaded(&migrating, &session).await, Some(state(1)));
+            is_only(&handle, &plain(&session)).await;
+        }
+        let same = migrating.update(again(&session), state(2), &HOUR).await.must("update");
+        assert_eq!(same, session);
+        is_only(&handle, &hashed(&session)).await;
+        is_extended(&handle, &session).await;
+        for store in [&store, &migrating] {
+            assert_eq!(loaded(store, &session).await, Some(state(2)));
+        }
+        assert_eq!(loaded(&old, &session).await, None);
+        migrating.delete(&session).await.must("delete");
+
+        let session = old.save(state(1), &HOUR).await.must("save");
+        migrating.update(again(&session), state(2), &Duration::ZERO).await.must("update");
+        assert!(handle.listed("").await.is_empty(), "an update without time to live leaves nothing");
+    }
+    let session = migrating.save(state(1), &HOUR).await.must("save");
+    is_only(&handle, &hashed(&session)).await;
+}
+
+async fn migrated(target: Target) {
+    let (handle, store) = open(&target).await;
+    let store = store.migrating_plain_ids();
+    let session = store.save(state(2), &Duration::minutes(2)).await.must("save");
+    // Left by a process that ended during the move.
+    let old = Bytes::from_static(br#"{"count":"1"}"#);
+    handle.put(&plain(&session), &old).await;
+    assert_eq!(loaded(&store, &session).await, Some(state(2)));
+    store.update_ttl(&session, &HOUR).await.must("update the time to live");
+    is_extended(&handle, &session).await;
+    store.update(again(&session), state(3), &HOUR).await.must("update");
+    assert_eq!(loaded(&store, &session).await, Some(state(3)));
+    store.delete(&session).await.must("delete");
+    assert!(handle.listed("").await.is_empty(), "a logout removes both");
+    assert!(gone(store.without_revival().update(session, state(4), &HOUR).await));
+}
+
+async fn foreign_in_a_migration(target: Target) {
+    let (handle, store) = open(&target).await;
+    let (store, session) = (store.migrating_plain_ids(), generate_session_key());
+    handle.put(&plain(&session), &Bytes::from_static(br#"{"user":["zoe"]}"#)).await;
+    let before = handle.read(plain(&session)).await.must("read");
+    let Err(LoadError::Other(error)) = store.load(&session).await else { panic!("another outcome") };
+    no_session(&error, &plain(&session));
+    let outcome = store.update(again(&session), state(1), &HOUR).await;
+    let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
+    no_session(&error, &plain(&session));
+    assert_eq!(handle.read(plain(&session)).await.must("read"), before, "value and version are unchanged");
+    let announced = handle.ttl(&hashed(&session)).await.must("ttl");
+    assert!(matches!(announced, Some(Expiry::After(left)) if left.as_secs() <= 60), "{announced:?}");
+}
+
+async fn racing_moves(target: Target) {
+    let (handle, store) = open(&target).await;
+    let (old, store) = (store.clone().with_plain_ids(), store.migrating_plain_ids().without_revival());
+    for _ in 0..10 {
+        let session = old.save(state(0), &HOUR).await.must("save");
+        race(6, |count| {
+            let (store, session) = (store.clone(), again(&session));
+            async move {
+                assert!(loaded(&store, &session).await.is_some(), "the session exists while it moves");
+                store.update(again(&session), state(count + 1), &HOUR).await.must("update");
+            }
+        })
+        .await;
+        is_only(&handle, &hashed(&session)).await;
+        let last = loaded(&store, &session).await.must("load a live session");
+        assert!((1..=6).any(|count| last == state(count)), "the stored state is one of the saved states");
+        store.delete(&session).await.must("delete");
+    }
+}
+
+async fn moves_and_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let (old, store) = (store.clone().with_plain_ids(), store.migrating_plain_ids().without_revival());
+    for _ in 0..10 {
+        let session = old.save(state(0), &HOUR).await.must("save");
+        race(6, |task| {
+            let (store, session) = (store.clone(), again(&session));
+            async move {
+                if task == 3 {
+                    return store.delete(&session).await.must("delete");
+                }
+                let outcome = store.update(again(&session), state(task), &HOUR).await;
+                assert!(outcome.as_ref().is_ok_and(|same| *same == session) || gone(outcome));
+            }
+        })
+        .await;
+        assert!(handle.listed("").await.is_empty(), "a logout among moves is final");
+    }
+}
+
+/// Each store continues the sessions of the other.
+async fn shares() {
     let server = larder_test_servers::redis().await.must("have a server");
-    let client = redis::Client::open(server.url()).must("make a client");
-    let mut theirs = client.get_multiplexed_async_connection().await.must("connect");
+    let theirs = RedisSessionStore::new(server.url()).await.must("connect");
     let separator = if server.url().contains('?') { '&' } else { '?' };
     let url = format!("{}{separator}layout=grammy", server.url());
-    let store = LarderStore::new(larder::open(&url).await.must("open the storage"))
+    let ours = LarderStore::new(larder::open(&url).await.must("open the storage"))
         .and_then(|store| store.with_prefix(""))
-        .must("make the store");
+        .must("make the store")
+        .with_plain_ids();
 
-    let (session, before) = (generate_session_key(), r#"{"count":"1","name":"\"ann\""}"#);
-    let mut command = redis::cmd("SET");
-    command.arg(&[session.as_ref(), before, "NX", "EX", "3600"]);
-    command.exec_async(&mut theirs).await.must("save as their store does");
-    let mut state = loaded(&store, &session).await.must("load their session");
-    assert_eq!(state["name"], r#""ann""#);
-    state.insert("count".to_owned(), "2".to_owned());
-    let same = store.update(again(&session), state, &HOUR).await.must("update");
-    assert_eq!(same, session);
-    let after: String =
-        redis::cmd("GET").arg(session.as_ref()).query_async(&mut theirs).await.must("load as they do");
-    assert_eq!(after, before.replace('1', "2"));
-    store.delete(&session).await.must("delete");
-    store.storage().close().await.must("close");
+    let session = theirs.save(state(1), &HOUR).await.must("save");
+    assert_eq!(loaded(&ours, &session).await, Some(state(1)));
+    assert_eq!(ours.update(again(&session), state(2), &HOUR).await.must("update"), session);
+    assert_eq!(theirs.load(&session).await.must("load"), Some(state(2)));
+    theirs.delete(&session).await.must("delete");
+    assert_eq!(loaded(&ours, &session).await, None);
+
+    let session = ours.save(state(3), &HOUR).await.must("save");
+    assert_eq!(theirs.load(&session).await.must("load"), Some(state(3)));
+    assert_eq!(theirs.update(again(&session), state(4), &HOUR).await.must("update"), session);
+    assert_eq!(loaded(&ours, &session).await, Some(state(4)));
+    ours.delete(&session).await.must("delete");
+    assert_eq!(theirs.load(&session).await.must("load"), None);
+
+    // Without the option, neither finds the other's sessions, unless it migrates.
+    let session = theirs.save(state(5), &HOUR).await.must("save");
+    let migrating = ours.clone().migrating_plain_ids();
+    assert_eq!(loaded(&migrating, &session).await, Some(state(5)));
+    migrating.update(again(&session), state(6), &HOUR).await.must("update");
+    assert_eq!(loaded(&migrating, &session).await, Some(state(6)));
+    assert_eq!(theirs.load(&session).await.must("load"), None);
+    migrating.delete(&session).await.must("delete");
+    ours.storage().close().await.must("close");
 }
 
 /// Returns texts that resemble a session's key but are not valid keys.
