@@ -1,25 +1,33 @@
-//! Converts errors to tower-sessions' type.
+//! Converts errors for tower-sessions.
 
 use std::error::Error as _;
 
 use larder_core::{Error, ErrorKind};
-use tower_sessions_core::session_store;
 
-/// tower-sessions keeps only a text, without source and kind, so the text contains both.
-pub(crate) fn store_error(error: &Error) -> session_store::Error {
-    let text = text(error);
-    match error.kind() {
-        ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::VersionTooNew => {
-            session_store::Error::Decode(text)
-        }
-        ErrorKind::InvalidValue => session_store::Error::Encode(text),
-        _ => session_store::Error::Backend(text),
+/// An error of tower-sessions. It keeps only a text, without source and kind, so the text contains both.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Encode(String),
+    Decode(String),
+    Backend(String),
+}
+
+impl Failure {
+    /// Creates the error for a session that cannot be written.
+    pub(crate) fn encoding(error: Error) -> Self {
+        Self::Encode(text(&error))
     }
 }
 
-/// Returns the error for a record that cannot be written.
-pub(crate) fn not_encoded(error: &Error) -> session_store::Error {
-    session_store::Error::Encode(text(error))
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let text = text(&error);
+        match error.kind() {
+            ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::VersionTooNew => Self::Decode(text),
+            ErrorKind::InvalidValue | ErrorKind::TooLarge => Self::Encode(text),
+            _ => Self::Backend(text),
+        }
+    }
 }
 
 fn text(error: &Error) -> String {
@@ -44,9 +52,7 @@ mod tests {
             .with_adapter("redis")
             .with_operation(Operation::Read)
             .with_source("connection refused");
-        let session_store::Error::Backend(text) = store_error(&error) else {
-            panic!("another kind of error")
-        };
+        let Failure::Backend(text) = Failure::from(error) else { panic!("another kind of error") };
         assert_eq!(text, "redis: read: no answer (unavailable): connection refused");
     }
 
@@ -60,11 +66,12 @@ mod tests {
 
     #[test]
     fn read_errors_differ_from_write_errors() {
-        let of = |kind| store_error(&Error::new(kind, "no"));
-        assert!(matches!(of(ErrorKind::Corrupt), session_store::Error::Decode(_)));
-        assert!(matches!(of(ErrorKind::Codec), session_store::Error::Decode(_)));
-        assert!(matches!(of(ErrorKind::VersionTooNew), session_store::Error::Decode(_)));
-        assert!(matches!(of(ErrorKind::InvalidValue), session_store::Error::Encode(_)));
-        assert!(matches!(of(ErrorKind::StorageFull), session_store::Error::Backend(_)));
+        let of = |kind| Failure::from(Error::new(kind, "no"));
+        assert!(matches!(of(ErrorKind::Corrupt), Failure::Decode(_)));
+        assert!(matches!(of(ErrorKind::Codec), Failure::Decode(_)));
+        assert!(matches!(of(ErrorKind::VersionTooNew), Failure::Decode(_)));
+        assert!(matches!(of(ErrorKind::InvalidValue), Failure::Encode(_)));
+        assert!(matches!(of(ErrorKind::TooLarge), Failure::Encode(_)));
+        assert!(matches!(of(ErrorKind::StorageFull), Failure::Backend(_)));
     }
 }

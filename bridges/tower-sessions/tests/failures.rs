@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
 #[allow(dead_code)] // Its `main`.
-#[path = "../examples/axum_login.rs"]
+#[path = "../examples/counter.rs"]
 mod example;
 
 use larder_bridge_tests::Browser;
