@@ -1,30 +1,59 @@
 //! The operations on sessions, for every version of tower-sessions.
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Error, ErrorKind, Key, Operation, ReadOptions, Record as Entry, Result,
-    Version, WriteOptions,
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Key, Operation, ReadOptions, Result, Version,
+    WriteOptions, Written,
 };
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::{
     LarderStore,
     error::Failure,
-    stored::{self, Session},
+    stored::{self, Session, Stored},
 };
+
+/// A place for a session in the storage.
+pub(crate) struct Place<'a> {
+    pub(crate) key: Key,
+    /// The id in the stored value. `None` if the key is the hash of the id.
+    pub(crate) id: Option<&'a str>,
+}
 
 impl LarderStore {
     /// Writes a new session. Returns whether the id was free.
     pub(crate) async fn insert(&self, id: &str, session: &Session<'_>) -> Result<bool, Failure> {
-        let value = stored::encode(id, session).map_err(Failure::encoding)?;
-        self.write(&self.key(id)?, value, session, Condition::Absent).await
+        let place = self.place(id)?;
+        let value = encode(&place, session)?;
+        self.write(&place, value, session, Condition::Absent).await
     }
 
     /// Replaces a session. Fails if it does not exist.
     pub(crate) async fn replace(&self, id: &str, session: &Session<'_>) -> Result<(), Failure> {
-        let (key, value) = (self.key(id)?, stored::encode(id, session).map_err(Failure::encoding)?);
-        // If an attempt fails, another save has succeeded, or the session is gone.
+        let (place, old_place) = (self.place(id)?, self.old_place(id)?);
+        let value = encode(&place, session)?;
+        // If an attempt fails, another request has changed the entry.
         loop {
-            let version = self.version(&key, id, self.store.read_with(&key, &ReadOptions::new()).await?)?;
-            if self.write(&key, value.clone(), session, Condition::At(version)).await? {
+            let (version, old) = match (self.look(&place).await?, &old_place) {
+                (Some((Stored::Session(..), version)), _) => (version, None),
+                (_, None) => return Err(self.gone()),
+                (Some((Stored::Moving, version)), old) => (version, old.as_ref()),
+                (None, old) => match self.announce(&place).await? {
+                    Some(version) => (version, old.as_ref()),
+                    None => continue,
+                },
+            };
+            if let Some(old) = old
+                && self.look(old).await?.is_none()
+            {
+                if self.withdraw(&place, version).await? {
+                    return Err(self.gone());
+                }
+                continue;
+            }
+            if self.write(&place, value.clone(), session, Condition::At(version)).await? {
+                if let Some(old) = old {
+                    self.delete(old).await?;
+                }
                 return Ok(());
             }
         }
@@ -32,15 +61,23 @@ impl LarderStore {
 
     /// Returns a session.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Session<'static>>, Failure> {
-        let key = self.key(id)?;
-        let Some(entry) = self.store.read_with(&key, &ReadOptions::new()).await? else { return Ok(None) };
-        Ok(Some(stored::decode(&entry.value, id).map_err(|error| self.not_ours(&key, error))?))
+        let place = self.place(id)?;
+        let found = self.session(&place).await?;
+        let Some(old) = self.old_place(id)?.filter(|_| found.is_none()) else { return Ok(found) };
+        match self.session(&old).await? {
+            // Another request may have moved the session between the two reads.
+            None => self.session(&place).await,
+            found => Ok(found),
+        }
     }
 
-    /// Deletes a session.
+    /// Deletes a session from each of its places.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Failure> {
-        self.store.delete_with(&self.key(id)?, &DeleteOptions::new()).await?;
-        Ok(())
+        // The order matters: see `announce`.
+        if let Some(old) = self.old_place(id)? {
+            self.delete(&old).await?;
+        }
+        self.delete(&self.place(id)?).await
     }
 
     /// Deletes the expired sessions.
@@ -51,47 +88,98 @@ impl LarderStore {
 
     /// Returns the error for a new session of which every tried id was taken.
     pub(crate) fn no_free_id(&self) -> Failure {
-        self.conflict("every id that was tried for the new session is taken").into()
+        self.conflict("every id that was tried for the new session is taken")
     }
 
-    /// Returns whether the condition holds. If it does, the session was written.
+    /// Announces in its new place that a session is moving there, unless the place is taken. Returns the version of
+    /// the announcement.
+    ///
+    /// A move has four steps: write the announcement, check that the session is still in its old place, replace the
+    /// announcement by the session, and delete the session from its old place. A deletion deletes the session
+    /// from its old place first and from the new one last. So if the second step finds the session, no deletion
+    /// had ended before the announcement, and one that ends later removes the announcement too. Then the third
+    /// step fails, and the deleted session does not return. A move that ends after any of its steps leaves the
+    /// session in at least one of its places, because an announcement alone is not a session.
+    async fn announce(&self, place: &Place<'_>) -> Result<Option<Version>, Failure> {
+        let options = WriteOptions::new().expiry(stored::ANNOUNCED_FOR).condition(Condition::Absent);
+        match held(self.store.write_with(&place.key, stored::announcement()?, &options).await)? {
+            Some(Written { version, .. }) => Ok(Some(self.known(version)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Deletes the announcement of a move. Returns whether it was still there.
+    async fn withdraw(&self, place: &Place<'_>, announced: Version) -> Result<bool, Failure> {
+        let options = DeleteOptions::new().condition(Condition::At(announced));
+        Ok(held(self.store.delete_with(&place.key, &options).await)?.is_some())
+    }
+
+    /// Returns whether the condition held. If so, the session was written.
     async fn write(
         &self,
-        key: &Key,
+        place: &Place<'_>,
         value: Bytes,
         session: &Session<'_>,
         condition: Condition,
     ) -> Result<bool, Failure> {
         // Computed for each attempt: the session expires at its date, however long the attempts take.
         let options = WriteOptions::new().expiry(session.expiry()).condition(condition);
-        match self.store.write_with(key, value, &options).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(held(self.store.write_with(&place.key, value, &options).await)?.is_some())
     }
 
-    /// Returns the version of the stored session.
-    fn version(&self, key: &Key, id: &str, entry: Option<Entry>) -> Result<Version> {
-        let Some(entry) = entry else {
-            return Err(
-                self.conflict("the session is gone: it was deleted or has expired, and nothing was saved")
-            );
+    async fn delete(&self, place: &Place<'_>) -> Result<(), Failure> {
+        self.store.delete_with(&place.key, &DeleteOptions::new()).await?;
+        Ok(())
+    }
+
+    /// Returns the session in this place.
+    async fn session(&self, place: &Place<'_>) -> Result<Option<Session<'static>>, Failure> {
+        Ok(self.read(place).await?.and_then(|(stored, _)| stored.into_session()))
+    }
+
+    /// Returns the kind of the value in this place.
+    async fn look(&self, place: &Place<'_>) -> Result<Option<(Stored<IgnoredAny>, Version)>, Failure> {
+        self.read(place).await
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        place: &Place<'_>,
+    ) -> Result<Option<(Stored<T>, Version)>, Failure> {
+        let Some(entry) = self.store.read_with(&place.key, &ReadOptions::new()).await? else {
+            return Ok(None);
         };
-        stored::check(&entry.value, id).map_err(|error| self.not_ours(key, error))?;
-        entry.version.ok_or_else(|| self.name(Error::unsupported(), Operation::Write))
+        let stored = stored::decode(&entry.value, place.id)
+            .map_err(|error| self.store.name_entry(self.name(error, Operation::Read), &place.key))?;
+        Ok(Some((stored, self.known(entry.version)?)))
     }
 
-    /// Returns the error for a stored value that is not a session of this store.
-    fn not_ours(&self, key: &Key, error: Error) -> Error {
-        self.store.name_entry(self.name(error, Operation::Read), key)
+    /// Returns the version. A storage with compare-and-swap returns one for each entry.
+    fn known(&self, version: Option<Version>) -> Result<Version> {
+        version.ok_or_else(|| self.name(Error::unsupported(), Operation::Write))
     }
 
-    fn conflict(&self, message: &'static str) -> Error {
-        self.name(Error::new(ErrorKind::Conflict, message), Operation::Write)
+    fn gone(&self) -> Failure {
+        self.conflict("the session is gone: it was deleted or has expired, and nothing was saved")
+    }
+
+    fn conflict(&self, message: &'static str) -> Failure {
+        self.name(Error::new(ErrorKind::Conflict, message), Operation::Write).into()
     }
 
     fn name(&self, error: Error, operation: Operation) -> Error {
         error.with_adapter(self.store.info().name).with_operation(operation)
+    }
+}
+
+fn encode(place: &Place<'_>, session: &Session<'_>) -> Result<Bytes, Failure> {
+    stored::encode(place.id, session).map_err(Failure::encoding)
+}
+
+/// Returns the result of a change, or `None` if its condition did not hold.
+fn held<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
+        result => result.map(Some),
     }
 }

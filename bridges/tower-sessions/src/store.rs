@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use larder_core::{Error, ErrorKind, IntoStore, Key, Result, Store};
+use sha2::{Digest as _, Sha256};
+
+use crate::operations::Place;
 
 /// Keeps the sessions of tower-sessions in a Larder storage.
 ///
@@ -22,6 +26,17 @@ use larder_core::{Error, ErrorKind, IntoStore, Key, Result, Store};
 pub struct LarderStore {
     pub(crate) store: Store,
     prefix: Arc<str>,
+    ids: Ids,
+}
+
+/// The keys of sessions. The key of a hashed id begins with `#` after the prefix. A plain id has only letters,
+/// digits, `-` and `_`, so any other character is free for other kinds of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    Hashed,
+    /// Hashed, and plain for sessions that have not moved yet.
+    Migrating,
+    Plain,
 }
 
 impl LarderStore {
@@ -43,7 +58,7 @@ impl LarderStore {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => return Ok(Self { store, prefix: Arc::from("session:") }),
+            (true, true) => return Ok(Self { store, prefix: Arc::from("session:"), ids: Ids::Hashed }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
@@ -56,7 +71,7 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is too long for an id to fit.
+    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is longer than 468 bytes.
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -67,9 +82,44 @@ impl LarderStore {
     /// ```
     pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
         let prefix = prefix.as_ref();
-        // An id has 22 characters.
-        key(prefix, &"i".repeat(22))?;
+        // The longest key. Its length does not depend on the id.
+        hashed(prefix, "")?;
         Ok(Self { prefix: Arc::from(prefix), ..self })
+    }
+
+    /// Stores sessions under their plain ids, which also are in the values. **Whoever can read the storage or a
+    /// backup of it can then take over every session.** Use this only to share sessions with a program that needs
+    /// the plain ids.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_plain_ids();
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_plain_ids(self) -> Self {
+        Self { ids: Ids::Plain, ..self }
+    }
+
+    /// Also finds sessions that were stored under their plain ids, and moves each one to its hashed id when it is
+    /// saved. Visitors stay logged in. Remove this setting after the longest lifetime of a session: a plain id of a
+    /// stolen backup is accepted until then.
+    ///
+    /// This costs one more round trip to delete a session, one more to load a session that has not moved, two more
+    /// to load an id that is unknown, and four more to save a session that moves. Other operations cost the same.
+    ///
+    /// A program [with plain ids](Self::with_plain_ids) does not find a session that has moved.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?.migrating_plain_ids();
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    #[must_use]
+    pub fn migrating_plain_ids(self) -> Self {
+        Self { ids: Ids::Migrating, ..self }
     }
 
     /// Returns the storage, for example to list sessions or to close it.
@@ -86,11 +136,28 @@ impl LarderStore {
         &self.store
     }
 
-    pub(crate) fn key(&self, id: &str) -> Result<Key> {
-        key(&self.prefix, id)
+    /// Returns the place in which the session is written.
+    pub(crate) fn place<'a>(&self, id: &'a str) -> Result<Place<'a>> {
+        match self.ids {
+            Ids::Plain => plain(&self.prefix, id),
+            Ids::Hashed | Ids::Migrating => hashed(&self.prefix, id),
+        }
+    }
+
+    /// Returns the place in which the session may still be.
+    pub(crate) fn old_place<'a>(&self, id: &'a str) -> Result<Option<Place<'a>>> {
+        match self.ids {
+            Ids::Migrating => plain(&self.prefix, id).map(Some),
+            Ids::Hashed | Ids::Plain => Ok(None),
+        }
     }
 }
 
-fn key(prefix: &str, id: &str) -> Result<Key> {
-    Key::new(format!("{prefix}{id}"))
+fn plain<'a>(prefix: &str, id: &'a str) -> Result<Place<'a>> {
+    Ok(Place { key: Key::new(format!("{prefix}{id}"))?, id: Some(id) })
+}
+
+fn hashed<'a>(prefix: &str, id: &str) -> Result<Place<'a>> {
+    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
+    Ok(Place { key: Key::new(format!("{prefix}#{hash}"))?, id: None })
 }

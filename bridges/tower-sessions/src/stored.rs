@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Result};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Result, unique};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
@@ -15,7 +15,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 const DEEPEST: usize = 125;
 
 /// A session, without its id.
-#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Session<'a> {
     pub(crate) data: Cow<'a, HashMap<String, Value>>,
     pub(crate) expires: OffsetDateTime,
@@ -28,9 +28,39 @@ impl Session<'_> {
     }
 }
 
+/// A value in the place of a session.
+#[cfg_attr(test, derive(Debug))]
+pub(crate) enum Stored<T> {
+    /// A session: its data and its expiry date.
+    Session(HashMap<String, T>, OffsetDateTime),
+    /// The announcement that a session is moving to this place.
+    Moving,
+}
+
+impl Stored<Value> {
+    pub(crate) fn into_session(self) -> Option<Session<'static>> {
+        match self {
+            Self::Session(data, expires) => Some(Session { data: Cow::Owned(data), expires }),
+            Self::Moving => None,
+        }
+    }
+}
+
+/// The time to live of an announcement: much longer than a move takes.
+pub(crate) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+
+/// `{"moving":"..."}`
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Announcement {
+    /// Unique, so that two announcements have different versions in every storage.
+    Moving(String),
+}
+
 #[derive(Serialize)]
 struct Written<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     expires: String,
     // Sorted by name, so that equal sessions are equal bytes.
     data: BTreeMap<&'a str, &'a Value>,
@@ -38,13 +68,14 @@ struct Written<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored<T> {
-    id: String,
+struct Read<T> {
+    id: Option<String>,
     expires: String,
     data: HashMap<String, T>,
 }
 
-pub(crate) fn encode(id: &str, session: &Session<'_>) -> Result<Bytes> {
+/// Encodes a session. With a plain id as its key, the value contains the id too.
+pub(crate) fn encode(id: Option<&str>, session: &Session<'_>) -> Result<Bytes> {
     if !session.data.values().all(|value| fits(value, DEEPEST)) {
         return Err(Error::new(
             ErrorKind::Codec,
@@ -62,26 +93,24 @@ pub(crate) fn encode(id: &str, session: &Session<'_>) -> Result<Bytes> {
     Json.encode(&Written { id, expires, data })
 }
 
-pub(crate) fn decode(bytes: &[u8], id: &str) -> Result<Session<'static>> {
-    let stored: Stored<Value> = Json.decode(bytes)?;
-    let expires = stored.check(id)?;
-    Ok(Session { data: Cow::Owned(stored.data), expires })
-}
-
-/// Checks that the bytes are the session called `id`.
-pub(crate) fn check(bytes: &[u8], id: &str) -> Result<()> {
-    let stored: Stored<IgnoredAny> = Json.decode(bytes)?;
-    stored.check(id).map(drop)
-}
-
-impl<T> Stored<T> {
-    fn check(&self, id: &str) -> Result<OffsetDateTime> {
-        if self.id != id {
-            return Err(Error::new(ErrorKind::Codec, "the stored session has another id"));
-        }
-        OffsetDateTime::parse(&self.expires, &Rfc3339)
-            .map_err(|_| Error::new(ErrorKind::Codec, "the stored session has no valid expiry date"))
+/// Decodes a value that was read from the place of a session.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], id: Option<&str>) -> Result<Stored<T>> {
+    let read: Read<T> = match Json.decode(bytes) {
+        Ok(read) => read,
+        Err(_) if id.is_none() && Json.decode::<Announcement>(bytes).is_ok() => return Ok(Stored::Moving),
+        Err(error) => return Err(error),
+    };
+    if read.id.as_deref() != id {
+        return Err(Error::new(ErrorKind::Codec, "the stored session has another id"));
     }
+    let expires = OffsetDateTime::parse(&read.expires, &Rfc3339)
+        .map_err(|_| Error::new(ErrorKind::Codec, "the stored session has no valid expiry date"))?;
+    Ok(Stored::Session(read.data, expires))
+}
+
+/// Encodes an announcement.
+pub(crate) fn announcement() -> Result<Bytes> {
+    Json.encode(&Announcement::Moving(format!("{:016x}", unique::id64())))
 }
 
 fn fits(value: &Value, levels: usize) -> bool {
@@ -94,6 +123,7 @@ fn fits(value: &Value, levels: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::IgnoredAny;
     use serde_json::json;
 
     use super::*;
@@ -111,21 +141,43 @@ mod tests {
         (0..levels).fold(json!(1), |inner, _| json!([inner]))
     }
 
+    fn decoded(bytes: &[u8], id: Option<&str>) -> Session<'static> {
+        decode(bytes, id).unwrap().into_session().unwrap()
+    }
+
     #[test]
     fn a_stored_session_is_readable_json() {
-        let bytes = encode(ID, &session(json!([1, "two"]))).unwrap();
-        let expected = r#"{"id":"BwAAAAAAAAAAAAAAAAAAAA","expires":"2031-05-01T12:00:00.25Z","data":{"value":[1,"two"]}}"#;
+        let bytes = encode(None, &session(json!([1, "two"]))).unwrap();
+        let expected = r#"{"expires":"2031-05-01T12:00:00.25Z","data":{"value":[1,"two"]}}"#;
         assert_eq!(bytes, expected.as_bytes());
-        assert_eq!(decode(&bytes, ID).unwrap(), session(json!([1, "two"])));
+        assert_eq!(decoded(&bytes, None), session(json!([1, "two"])));
+        let bytes = encode(Some(ID), &session(json!("two"))).unwrap();
+        let expected =
+            r#"{"id":"BwAAAAAAAAAAAAAAAAAAAA","expires":"2031-05-01T12:00:00.25Z","data":{"value":"two"}}"#;
+        assert_eq!(bytes, expected.as_bytes());
+        assert_eq!(decoded(&bytes, Some(ID)), session(json!("two")));
+    }
+
+    #[test]
+    fn the_forms_are_not_mistaken_for_each_other() {
+        let session = session(json!(1));
+        let (hashed, plain) = (encode(None, &session).unwrap(), encode(Some(ID), &session).unwrap());
+        let announcement = announcement().unwrap();
+        for (bytes, id) in
+            [(&hashed, Some(ID)), (&plain, None), (&plain, Some("id")), (&announcement, Some(ID))]
+        {
+            assert_eq!(decode::<Value>(bytes, id).unwrap_err().kind(), ErrorKind::Codec);
+        }
+        assert_eq!(decode::<Value>(&announcement, None).unwrap().into_session(), None);
     }
 
     #[test]
     fn accepted_values_can_be_read_back() {
         let deepest = session(nested(DEEPEST));
-        let bytes = encode(ID, &deepest).unwrap();
-        assert_eq!(decode(&bytes, ID).unwrap(), deepest);
-        check(&bytes, ID).unwrap();
-        assert_eq!(encode(ID, &session(nested(DEEPEST + 1))).unwrap_err().kind(), ErrorKind::Codec);
+        let bytes = encode(None, &deepest).unwrap();
+        assert_eq!(decoded(&bytes, None), deepest);
+        assert!(matches!(decode::<IgnoredAny>(&bytes, None).unwrap(), Stored::Session(..)));
+        assert_eq!(encode(None, &session(nested(DEEPEST + 1))).unwrap_err().kind(), ErrorKind::Codec);
     }
 
     #[test]
@@ -139,7 +191,7 @@ mod tests {
             u64::MAX,
             i64::MIN
         ]);
-        let decoded = decode(&encode(ID, &session(numbers.clone())).unwrap(), ID).unwrap();
+        let decoded = decoded(&encode(None, &session(numbers.clone())).unwrap(), None);
         // Compared as text, because `-0.0` equals `0.0`.
         assert_eq!(decoded.data["value"].to_string(), numbers.to_string());
     }

@@ -6,10 +6,14 @@
 #[path = "../examples/counter.rs"]
 mod example;
 
+mod common;
+
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::TryStreamExt as _;
 use larder_bridge_tests::{Browser, OCCUPIED, Probe};
-use larder_core::{Expiry, Key};
+use larder_core::{Expiry, Key, ListOptions};
 use larder_testkit::{race, until};
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
@@ -37,7 +41,7 @@ fn id(browser: &Browser) -> String {
 }
 
 fn key(browser: &Browser) -> Key {
-    Key::new(format!("session:{}", id(browser))).unwrap()
+    common::hashed("session:", &id(browser))
 }
 
 #[tokio::test]
@@ -197,8 +201,33 @@ async fn foreign_cookies_identify_no_session() {
         assert_eq!(visitor.says("POST", "/count").await, "guest: 1", "{value}");
         assert_ne!(id(&visitor), value, "the visitor cannot choose the id");
     }
-    let planted = Key::new(format!("session:{unknown}")).unwrap();
+    let planted = common::hashed("session:", &unknown);
     assert!(!probe.storage().contains(&planted).await.unwrap());
+    assert_eq!(browser.says("GET", "/").await, "ann: 0");
+}
+
+#[tokio::test]
+async fn a_stolen_backup_logs_nobody_in() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    let entries: Vec<_> = probe.storage().list(ListOptions::new()).try_collect().await.unwrap();
+    let [entry] = &entries[..] else { panic!("one session: {entries:?}") };
+    let (stored, value) = (entry.key.as_str(), &entry.record.as_ref().unwrap().value);
+    let text = String::from_utf8(value.to_vec()).unwrap();
+    assert!(!stored.contains(&id(&browser)) && !text.contains(&id(&browser)));
+
+    let hash = stored.strip_prefix("session:#").unwrap();
+    let bytes = URL_SAFE_NO_PAD.decode(hash).unwrap();
+    let halves = bytes.chunks(16).map(|half| URL_SAFE_NO_PAD.encode(half));
+    let mut cookies = vec![stored.to_owned(), format!("session:{hash}"), format!("#{hash}"), hash.to_owned()];
+    cookies.extend([hash[..22].to_owned(), hash[21..].to_owned()]);
+    cookies.extend(halves);
+    for cookie in cookies {
+        let mut thief = browser.with_cookie(format!("id={cookie}"));
+        assert_eq!(thief.says("GET", "/").await, "guest: 0", "{cookie}");
+        assert_eq!(thief.says("POST", "/count").await, "guest: 1", "{cookie}");
+        assert_ne!(id(&thief), cookie);
+    }
     assert_eq!(browser.says("GET", "/").await, "ann: 0");
 }
 

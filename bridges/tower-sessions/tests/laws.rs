@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
+mod common;
+
 use std::{collections::HashMap, time::Duration};
 
 use larder_bridge_tests::Stores;
@@ -46,6 +48,10 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("a_session_with_a_past_expiry_does_not_exist", |context| ended(context.target))
         .case("foreign_data_are_an_error_and_unchanged_until_deleted", |context| foreign(context.target))
         .case("expired_sessions_are_purged", |context| swept(context.target))
+        .case("plain_ids_work_and_are_not_found_without_the_setting", |context| plain(context.target))
+        .case("a_plain_session_moves_to_its_hashed_id_when_it_is_saved", |context| moves(context.target))
+        .case("concurrent_saves_move_a_session_once", |context| racing_moves(context.target))
+        .case("a_delete_during_moves_is_final", |context| moves_and_delete(context.target))
 }
 
 async fn open(target: &Target) -> (Handle, LarderStore) {
@@ -63,6 +69,10 @@ fn record(count: u64, lives: Duration) -> Record {
 }
 
 fn key(id: &Id) -> Key {
+    common::hashed("session:", &id.to_string())
+}
+
+fn plain_key(id: &Id) -> Key {
     Key::new(format!("session:{id}")).unwrap()
 }
 
@@ -228,17 +238,17 @@ async fn ended(target: Target) {
 async fn foreign(target: Target) {
     let (handle, store) = open(&target).await;
     let record = record(1, HOUR);
-    let (id, other) = (record.id.to_string(), Id::default());
-    let member = |name: &str, value: &str| format!(r#""{name}":"{value}""#);
-    let (right, date) = (member("id", &id), member("expires", "2031-05-01T12:00:00Z"));
+    let id = record.id.to_string();
+    let date = r#""expires":"2031-05-01T12:00:00Z""#;
     for text in [
         r#"{"user":"zoe"}"#.to_owned(),
         r#"["zoe"]"#.to_owned(),
-        format!(r#"{{{},{date},"data":{{}}}}"#, member("id", &other.to_string())),
-        format!(r#"{{{right},{date},"data":{{}},"version":2}}"#),
-        format!(r#"{{{right},{},"data":{{}}}}"#, member("expires", "zoe")),
-        format!(r#"{{{right},{date},"data":["zoe"]}}"#),
-        format!(r#"{{{right},{date}}}"#),
+        r#"{"moving":"now","user":"zoe"}"#.to_owned(),
+        format!(r#"{{"id":"{id}",{date},"data":{{}}}}"#),
+        format!(r#"{{{date},"data":{{}},"version":2}}"#),
+        r#"{"expires":"zoe","data":{}}"#.to_owned(),
+        format!(r#"{{{date},"data":["zoe"]}}"#),
+        format!("{{{date}}}"),
     ] {
         let value = text.into_bytes().into();
         handle.put(&key(&record.id), &value).await;
@@ -265,4 +275,102 @@ async fn swept(target: Target) {
     store.delete_expired().await.must("delete expired sessions");
     assert_eq!(store.storage().purge_expired().await.must("purge"), 0, "no expired session remains");
     assert_eq!(loaded(&store, &long.id).await, Some(long));
+}
+
+async fn plain(target: Target) {
+    let (handle, store) = open(&target).await;
+    let plain = store.clone().with_plain_ids();
+    let mut first = record(1, HOUR);
+    plain.create(&mut first).await.must("create");
+    let mut taken = Record { id: first.id, ..record(2, HOUR) };
+    plain.create(&mut taken).await.must("create");
+    assert_ne!(taken.id, first.id);
+    let second = Record { id: first.id, ..record(3, HOUR) };
+    plain.save(&second).await.must("save");
+    assert_eq!(loaded(&plain, &first.id).await, Some(second.clone()));
+    // The setting decides, not the cookie.
+    assert_eq!(loaded(&store, &first.id).await, None);
+    assert!(gone(&store.save(&second).await));
+    store.delete(&first.id).await.must("delete");
+    assert_eq!(loaded(&plain, &first.id).await, Some(second));
+
+    let other = Id::default();
+    let value = handle.read(plain_key(&first.id)).await.must("read").must("a session").value;
+    handle.put(&plain_key(&other), &value).await;
+    assert!(matches!(plain.load(&other).await, Err(Error::Decode(_))), "a session of another id");
+    plain.delete(&first.id).await.must("delete");
+    assert!(gone(&plain.save(&first).await));
+}
+
+/// Creates a session with a plain id. Returns it and a store that migrates.
+async fn before_migration(target: &Target) -> (Handle, LarderStore, Record) {
+    let (handle, store) = open(target).await;
+    let mut record = record(0, HOUR);
+    store.clone().with_plain_ids().create(&mut record).await.must("create");
+    (handle, store.migrating_plain_ids(), record)
+}
+
+async fn moves(target: Target) {
+    let (handle, store, mut record) = before_migration(&target).await;
+    let (hashed, plain) = (key(&record.id), plain_key(&record.id));
+    assert_eq!(loaded(&store, &record.id).await, Some(record.clone()));
+    handle.lacks(&hashed, "after a load").await;
+
+    record.data.insert("count".to_owned(), 1.into());
+    store.save(&record).await.must("save");
+    handle.lacks(&plain, "after the move").await;
+    assert!(handle.contains(&hashed).await.must("look"));
+    assert_eq!(loaded(&store, &record.id).await, Some(record.clone()));
+    record.data.insert("count".to_owned(), 2.into());
+    store.save(&record).await.must("save");
+    assert_eq!(loaded(&store, &record.id).await, Some(record.clone()));
+
+    // A session that is in both places, because its move was interrupted, is deleted from both.
+    store.clone().with_plain_ids().create(&mut record).await.must("create");
+    store.delete(&record.id).await.must("delete");
+    for key in [hashed, plain] {
+        handle.lacks(&key, "after a logout").await;
+    }
+    assert!(gone(&store.save(&record).await));
+    assert_eq!(loaded(&store, &record.id).await, None);
+    assert_eq!(handle.clear("").await.must("clear"), 0, "no announcement remains");
+}
+
+async fn racing_moves(target: Target) {
+    let (handle, store, first) = before_migration(&target).await;
+    let id = first.id;
+    let saved = race(8, |count| {
+        let store = store.clone();
+        async move {
+            let record = Record { id, ..record(count as u64 + 1, HOUR) };
+            assert!(loaded(&store, &id).await.is_some(), "the session is never lost");
+            store.save(&record).await.must("save");
+            assert!(loaded(&store, &id).await.is_some(), "the session is never lost");
+            record
+        }
+    })
+    .await;
+    assert!(saved.contains(&loaded(&store, &id).await.must("load a live session")));
+    handle.lacks(&plain_key(&id), "after the move").await;
+}
+
+async fn moves_and_delete(target: Target) {
+    let (handle, store, first) = before_migration(&target).await;
+    let id = first.id;
+    race(7, |task| {
+        let store = store.clone();
+        async move {
+            if task == 3 {
+                return store.delete(&id).await.must("delete");
+            }
+            for count in 0..5 {
+                let outcome = store.save(&Record { id, ..record(count, HOUR) }).await;
+                assert!(outcome.is_ok() || gone(&outcome), "{outcome:?}");
+            }
+        }
+    })
+    .await;
+    assert_eq!(loaded(&store, &id).await, None);
+    handle.lacks(&key(&id), "after it was deleted among saves").await;
+    handle.lacks(&plain_key(&id), "after it was deleted among saves").await;
 }

@@ -1,0 +1,130 @@
+//! A storage whose operations a test counts and steps through.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use larder_core::{
+    Bytes, Condition, DeleteOptions, Info, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written,
+    async_trait,
+};
+use larder_memory::MemoryStorage;
+
+/// A storage in memory that yields before each operation. Clones share the state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps {
+    memory: MemoryStorage,
+    calls: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Steps {
+    /// Returns the operations since the last call of this method.
+    pub(crate) fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    async fn step(&self, call: &'static str) {
+        let mut waits = true;
+        std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::take(&mut waits) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+#[async_trait]
+impl Storage for Steps {
+    fn info(&self) -> Info {
+        self.memory.info()
+    }
+
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.step("read").await;
+        self.memory.read(key, options).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.step(match options.condition {
+            Condition::Any => "write",
+            Condition::Absent => "write if absent",
+            _ => "write if present",
+        })
+        .await;
+        self.memory.write(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.step(if options.condition == Condition::Any { "delete" } else { "delete if present" }).await;
+        self.memory.delete(key, options).await
+    }
+}
+
+/// A task of a schedule. Each poll runs one operation of a [`Steps`] storage.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs tasks in every order of their operations. `start` returns the tasks, and the check of their result.
+/// Returns the number of orders.
+pub(crate) fn in_every_order(start: impl Fn() -> (Vec<Task>, Task)) -> usize {
+    // For each step, the chosen task and the number of tasks that could be chosen.
+    let mut choices: Vec<(usize, usize)> = Vec::new();
+    for orders in 1.. {
+        let mut step = 0;
+        run(start(), |tasks| {
+            if step == choices.len() {
+                choices.push((0, tasks));
+            }
+            step += 1;
+            choices[step - 1].0
+        });
+        while choices.pop_if(|(chosen, tasks)| *chosen + 1 == *tasks).is_some() {}
+        match choices.last_mut() {
+            Some((chosen, _)) => *chosen += 1,
+            None => return orders,
+        }
+    }
+    unreachable!("the orders end")
+}
+
+/// Runs tasks in 10,000 random orders of their operations, the same ones each time.
+pub(crate) fn in_random_orders(start: impl Fn() -> (Vec<Task>, Task)) {
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..10_000 {
+        run(start(), |tasks| random.usize(..tasks));
+    }
+}
+
+/// Runs the tasks. `choose` returns which of the given number of tasks runs next.
+fn run((mut tasks, check): (Vec<Task>, Task), mut choose: impl FnMut(usize) -> usize) {
+    while !tasks.is_empty() {
+        let chosen = choose(tasks.len());
+        if poll(&mut tasks[chosen]) {
+            drop(tasks.remove(chosen));
+        }
+    }
+    finish(check);
+}
+
+/// Runs one operation of the task. Returns whether the task has ended.
+pub(crate) fn poll(task: &mut Task) -> bool {
+    task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+/// Runs the task to its end.
+pub(crate) fn finish(mut task: Task) {
+    while !poll(&mut task) {}
+}
+
+/// Ends the task after this number of polls, as the end of its process does.
+pub(crate) fn interrupted(mut task: Task, mut polls: usize) -> Task {
+    Box::pin(std::future::poll_fn(move |_| {
+        if polls == 0 || poll(&mut task) {
+            return Poll::Ready(());
+        }
+        polls -= 1;
+        Poll::Pending
+    }))
+}
