@@ -23,14 +23,14 @@ impl LarderStore {
     /// Writes a new session. Returns whether the id was free.
     pub(crate) async fn insert(&self, id: &str, session: &Session<'_>) -> Result<bool, Failure> {
         let place = self.place(id)?;
-        let value = encode(&place, session)?;
+        let value = self.encode(&place, session)?;
         self.write(&place, value, session, Condition::Absent).await
     }
 
     /// Replaces a session. Fails if it does not exist.
     pub(crate) async fn replace(&self, id: &str, session: &Session<'_>) -> Result<(), Failure> {
         let (place, old_place) = (self.place(id)?, self.old_place(id)?);
-        let value = encode(&place, session)?;
+        let value = self.encode(&place, session)?;
         // If an attempt fails, another request has changed the entry.
         loop {
             let (version, old) = match (self.look(&place).await?, &old_place) {
@@ -114,6 +114,18 @@ impl LarderStore {
         Ok(held(self.store.delete_with(&place.key, &options).await)?.is_some())
     }
 
+    fn encode(&self, place: &Place<'_>, session: &Session<'_>) -> Result<Bytes, Failure> {
+        let value = stored::encode(place.id, session).map_err(Failure::encoding)?;
+        let (size, max) = (value.len(), self.max_size);
+        if size > max {
+            let message = format!(
+                "the session has {size} bytes, but the maximum is {max}: store less in it, or set `with_max_size`"
+            );
+            return Err(self.name(Error::new(ErrorKind::TooLarge, message), Operation::Write).into());
+        }
+        Ok(value)
+    }
+
     /// Returns whether the condition held. If so, the session was written.
     async fn write(
         &self,
@@ -170,10 +182,6 @@ impl LarderStore {
     fn name(&self, error: Error, operation: Operation) -> Error {
         error.with_adapter(self.store.info().name).with_operation(operation)
     }
-}
-
-fn encode(place: &Place<'_>, session: &Session<'_>) -> Result<Bytes, Failure> {
-    stored::encode(place.id, session).map_err(Failure::encoding)
 }
 
 /// Returns the result of a change, or `None` if its condition did not hold.

@@ -27,7 +27,11 @@ pub struct LarderStore {
     pub(crate) store: Store,
     prefix: Arc<str>,
     ids: Ids,
+    pub(crate) max_size: usize,
 }
+
+/// The maximum size of a stored session, unless the program sets another: 1 MiB.
+const MAX_SIZE: usize = 1 << 20;
 
 /// The keys of sessions. The key of a hashed id begins with `#` after the prefix. A plain id has only letters,
 /// digits, `-` and `_`, so any other character is free for other kinds of entries.
@@ -58,7 +62,10 @@ impl LarderStore {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => return Ok(Self { store, prefix: Arc::from("session:"), ids: Ids::Hashed }),
+            (true, true) => {
+                let prefix = Arc::from("session:");
+                return Ok(Self { store, prefix, ids: Ids::Hashed, max_size: MAX_SIZE });
+            }
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
@@ -85,6 +92,21 @@ impl LarderStore {
         // The longest key. Its length does not depend on the id.
         hashed(prefix, "")?;
         Ok(Self { prefix: Arc::from(prefix), ..self })
+    }
+
+    /// Sets the maximum size of a stored session, in bytes. Default: 1 MiB. To create or save a larger session fails
+    /// with `session_store::Error::Encode`, and nothing is written. A session that is already larger can still be
+    /// loaded.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_max_size(16 * 1024);
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_max_size(self, bytes: usize) -> Self {
+        Self { max_size: bytes, ..self }
     }
 
     /// Stores sessions under their plain ids, which also are in the values. **Whoever can read the storage or a

@@ -27,8 +27,15 @@ async fn start() -> (Probe, Browser) {
 }
 
 async fn start_with(lifetime: time::Duration) -> (Probe, Browser) {
+    start_on(|store| store, lifetime).await
+}
+
+async fn start_on(
+    with: impl FnOnce(LarderStore) -> LarderStore,
+    lifetime: time::Duration,
+) -> (Probe, Browser) {
     let probe = Probe::new();
-    let store = LarderStore::new(probe.clone()).unwrap();
+    let store = with(LarderStore::new(probe.clone()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, example::router(store, lifetime)).await });
@@ -204,6 +211,15 @@ async fn foreign_cookies_identify_no_session() {
     let planted = common::hashed("session:", &unknown);
     assert!(!probe.storage().contains(&planted).await.unwrap());
     assert_eq!(browser.says("GET", "/").await, "ann: 0");
+}
+
+#[tokio::test]
+async fn a_session_above_the_maximum_size_is_an_error() {
+    let (probe, mut browser) = start_on(|store| store.with_max_size(100), time::Duration::hours(1)).await;
+    browser.says("POST", "/login/ann").await;
+    let answer = browser.post(&format!("/login/{}", "ann".repeat(30))).await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+    assert_eq!(probe.entries(), 0, "the login has ended the old session");
 }
 
 #[tokio::test]

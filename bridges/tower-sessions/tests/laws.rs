@@ -47,6 +47,7 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("a_session_expires_in_time", |context| expires(context.target))
         .case("a_session_with_a_past_expiry_does_not_exist", |context| ended(context.target))
         .case("foreign_data_are_an_error_and_unchanged_until_deleted", |context| foreign(context.target))
+        .case("a_session_above_the_maximum_size_is_not_written", |context| large(context.target))
         .case("expired_sessions_are_purged", |context| swept(context.target))
         .case("plain_ids_work_and_are_not_found_without_the_setting", |context| plain(context.target))
         .case("a_plain_session_moves_to_its_hashed_id_when_it_is_saved", |context| moves(context.target))
@@ -264,6 +265,35 @@ async fn foreign(target: Target) {
         store.delete(&record.id).await.must("delete");
         handle.lacks(&key(&record.id), "after a logout").await;
     }
+}
+
+async fn large(target: Target) {
+    let (handle, store) = open(&target).await;
+    let sized = |bytes: usize| {
+        let mut sized = record(1, HOUR);
+        sized.data.insert("value".to_owned(), "x".repeat(bytes).into());
+        sized
+    };
+    let refused = |outcome: Result<(), Error>| {
+        let Err(Error::Encode(text)) = outcome else { panic!("{outcome:?}") };
+        assert!(
+            text.contains("the maximum is") && text.contains("(too large)") && !text.contains("xx"),
+            "{text}"
+        );
+    };
+    let mut too_large = sized(1 << 20);
+    refused(store.create(&mut too_large).await);
+    handle.lacks(&key(&too_large.id), "after a create of a large session").await;
+
+    let mut session = sized((1 << 20) - 200);
+    store.create(&mut session).await.must("create");
+    too_large.id = session.id;
+    refused(store.save(&too_large).await);
+    assert_eq!(loaded(&store, &session.id).await, Some(session.clone()));
+
+    let size = handle.read(key(&session.id)).await.must("read").must("a session").value.len();
+    store.clone().with_max_size(size).save(&session).await.must("save a session of the maximum size");
+    refused(store.clone().with_max_size(size - 1).save(&session).await);
 }
 
 async fn swept(target: Target) {
