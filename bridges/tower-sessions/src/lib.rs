@@ -2,6 +2,7 @@
 
 mod error;
 mod operations;
+mod seen;
 mod store;
 mod stored;
 

@@ -31,6 +31,12 @@ impl LarderStore {
     pub(crate) async fn replace(&self, id: &str, session: &Session<'_>) -> Result<(), Failure> {
         let (place, old_place) = (self.place(id)?, self.old_place(id)?);
         let value = self.encode(&place, session)?;
+        // Most often, the entry is as this process has seen it last.
+        if let Some(version) = self.seen.get(&place.key)
+            && self.write(&place, value.clone(), session, Condition::At(version)).await?
+        {
+            return Ok(());
+        }
         // If an attempt fails, another request has changed the entry.
         loop {
             let (version, old) = match (self.look(&place).await?, &old_place) {
@@ -136,10 +142,14 @@ impl LarderStore {
     ) -> Result<bool, Failure> {
         // Computed for each attempt: the session expires at its date, however long the attempts take.
         let options = WriteOptions::new().expiry(session.expiry()).condition(condition);
-        Ok(held(self.store.write_with(&place.key, value, &options).await)?.is_some())
+        let written = held(self.store.write_with(&place.key, value, &options).await)?;
+        let held = written.is_some();
+        self.seen.set(&place.key, written.and_then(|written| written.version));
+        Ok(held)
     }
 
     async fn delete(&self, place: &Place<'_>) -> Result<(), Failure> {
+        self.seen.set(&place.key, None);
         self.store.delete_with(&place.key, &DeleteOptions::new()).await?;
         Ok(())
     }
@@ -163,7 +173,11 @@ impl LarderStore {
         };
         let stored = stored::decode(&entry.value, place.id)
             .map_err(|error| self.store.name_entry(self.name(error, Operation::Read), &place.key))?;
-        Ok(Some((stored, self.known(entry.version)?)))
+        let version = self.known(entry.version)?;
+        if let Stored::Session(..) = stored {
+            self.seen.set(&place.key, Some(version.clone()));
+        }
+        Ok(Some((stored, version)))
     }
 
     /// Returns the version. A storage with compare-and-swap returns one for each entry.

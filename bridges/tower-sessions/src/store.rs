@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use larder_core::{Error, ErrorKind, IntoStore, Key, Result, Store};
 use sha2::{Digest as _, Sha256};
 
-use crate::operations::Place;
+use crate::{operations::Place, seen::Seen};
 
 /// Keeps the sessions of tower-sessions in a Larder storage.
 ///
@@ -28,6 +28,7 @@ pub struct LarderStore {
     prefix: Arc<str>,
     ids: Ids,
     pub(crate) max_size: usize,
+    pub(crate) seen: Arc<Seen>,
 }
 
 /// The maximum size of a stored session, unless the program sets another: 1 MiB.
@@ -64,7 +65,8 @@ impl LarderStore {
         let lacks = match (info.expiry, info.conditions()) {
             (true, true) => {
                 let prefix = Arc::from("session:");
-                return Ok(Self { store, prefix, ids: Ids::Hashed, max_size: MAX_SIZE });
+                let seen = Arc::new(Seen::new());
+                return Ok(Self { store, prefix, ids: Ids::Hashed, max_size: MAX_SIZE, seen });
             }
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
