@@ -47,25 +47,33 @@ impl Browser {
 
     /// Sends a GET request.
     pub async fn get(&mut self, path: &str) -> Answer {
-        self.request("GET", path).await
+        self.request("GET", path, None).await
     }
 
     /// Sends a POST request with an empty body.
     pub async fn post(&mut self, path: &str) -> Answer {
-        self.request("POST", path).await
+        self.request("POST", path, None).await
+    }
+
+    /// Sends a POST request with the fields of a form, `name=value&...`.
+    pub async fn form(&mut self, path: &str, fields: &str) -> Answer {
+        self.request("POST", path, Some(fields)).await
     }
 
     /// Sends a request that must succeed; returns the body.
     pub async fn says(&mut self, method: &str, path: &str) -> String {
-        let answer = self.request(method, path).await;
+        let answer = self.request(method, path, None).await;
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
         answer.body.trim_end().to_owned()
     }
 
-    async fn request(&mut self, method: &str, path: &str) -> Answer {
+    async fn request(&mut self, method: &str, path: &str, form: Option<&str>) -> Answer {
         let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n")).unwrap_or_default();
+        let kind = form.map_or("", |_| "Content-Type: application/x-www-form-urlencoded\r\n");
+        let body = form.unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n{cookie}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{kind}{cookie}\r\n{body}",
+            body.len()
         );
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,0 +1,80 @@
+//! axum-login on a service that is killed: its users stay logged in.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
+
+use std::{
+    env::{self, consts::EXE_SUFFIX},
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+};
+
+use larder_bridge_tests::Browser;
+use larder_processes::Stores;
+use larder_testkit::{Must, Runner, Suite};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+fn main() {
+    Runner::new()
+        .suite(cases(Suite::connect("sqlite", async || Stores::sqlite())))
+        .suite(cases(Suite::connect("redis", Stores::redis)))
+        .suite(cases(Suite::connect("postgres", async || Stores::postgres("").await)))
+        .main()
+}
+
+fn cases(suite: Suite<Stores>) -> Suite<Stores> {
+    suite.without_laws().case("users_stay_logged_in_when_the_service_is_killed", |context| async move {
+        users_stay_logged_in(&context.factory.url(context.target.space())).await;
+    })
+}
+
+/// The example's binary. `cargo test` builds it beside the directory of the tests.
+fn example() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples").join(format!("axum_login{EXE_SUFFIX}"));
+    assert!(path.exists(), "{} is missing: build it with --example axum_login", path.display());
+    path
+}
+
+/// Starts the example. Returns its process and its address.
+async fn start(storage: &str) -> (Child, SocketAddr) {
+    let mut child = Command::new(example())
+        .args(["--address", "127.0.0.1:0", "--storage", storage])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .must("start the example");
+    // The output stays open, because the example writes more.
+    let mut lines = BufReader::new(child.stdout.as_mut().must("its output")).lines();
+    let line = lines.next_line().await.must("read its output").must("a line");
+    let address = line.split_once("http://").and_then(|(_, url)| url.strip_suffix("/login"));
+    (child, address.must("its address").parse().must("parse its address"))
+}
+
+async fn users_stay_logged_in(storage: &str) {
+    let (mut server, address) = start(storage).await;
+    let mut browser = Browser::new(address);
+    assert_eq!(browser.get("/protected").await.status, 307, "a guest is sent to the login");
+    assert_eq!(browser.form("/login", "name=ann&password=wrong").await.status, 401);
+    assert_eq!(browser.cookie(), None);
+    assert_eq!(browser.form("/login", "name=ann&password=hunter2").await.status, 303);
+    let cookie = browser.cookie().must("a cookie").to_owned();
+    assert_eq!(browser.says("GET", "/protected").await, "Hello, ann!");
+
+    // SIGKILL.
+    server.kill().await.must("kill the service");
+    let (_server, address) = start(storage).await;
+    let mut browser = Browser::new(address).with_cookie(&cookie);
+    assert_eq!(browser.says("GET", "/protected").await, "Hello, ann!");
+
+    assert_eq!(browser.post("/logout").await.status, 303);
+    assert_eq!(browser.cookie(), None, "the cookie is removed");
+    for cookie in [cookie.as_str(), "id=AAAAAAAAAAAAAAAAAAAAAA", &cookie[..20], &format!("{cookie}A")] {
+        let mut browser = browser.with_cookie(cookie);
+        assert_eq!(browser.get("/protected").await.status, 307, "a replayed or forged cookie");
+    }
+}
