@@ -1,10 +1,11 @@
-//! A web service with login, a counter, and logout. Its sessions survive a restart, in any persistent store.
+//! A web service with login, "remember me", a counter and logout. Its sessions survive a restart, in any persistent store.
 
 use anyhow::Context;
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, Request},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -34,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let sessions = LarderStore::new(&store)?;
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     println!("Try: curl -c jar -b jar -X POST http://{}/count", listener.local_addr()?);
-    println!("Then /login/ann, /count again, /logout. Ctrl-C ends.");
+    println!("Then /login/ann, /remember, /count again, /logout. Ctrl-C ends.");
     let interrupted = async {
         let _ = signal::ctrl_c().await;
     };
@@ -42,7 +43,8 @@ async fn main() -> anyhow::Result<()> {
     store.close().await.context("cannot close the storage")
 }
 
-/// Returns the service. A session expires `lifetime` after its last change.
+/// Returns the service. A session expires `lifetime` after its last change, or 30 days after its last request if the
+/// visitor wants to be remembered.
 pub(crate) fn router(store: LarderStore, lifetime: Duration) -> Router {
     let sessions = SessionManagerLayer::new(store)
         .with_expiry(Expiry::OnInactivity(lifetime))
@@ -52,7 +54,9 @@ pub(crate) fn router(store: LarderStore, lifetime: Duration) -> Router {
         .route("/", get(greet))
         .route("/count", post(count))
         .route("/login/{name}", post(login))
+        .route("/remember", post(remember))
         .route("/logout", post(logout))
+        .layer(middleware::from_fn(keep_remembered))
         .layer(sessions)
 }
 
@@ -74,6 +78,23 @@ async fn login(session: Session, Path(name): Path<String>) -> Result<String, Fai
     session.cycle_id().await?;
     session.insert("name", name).await?;
     greet(session).await
+}
+
+async fn remember(session: Session) -> Result<String, Failure> {
+    session.insert("remember", true).await?;
+    greet(session).await
+}
+
+/// Sets the expiry of remembered sessions in every request. tower-sessions does not store the `Expiry` that
+/// `set_expiry` sets: it holds for one request, and the next save would apply the layer's expiry.
+async fn keep_remembered(session: Session, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    // After the handler, which may have logged out, and before the layer saves the session. A session that cannot be
+    // loaded is not saved either.
+    if let Ok(Some(true)) = session.get("remember").await {
+        session.set_expiry(Some(Expiry::OnInactivity(Duration::days(30))));
+    }
+    response
 }
 
 async fn logout(session: Session) -> Result<String, Failure> {

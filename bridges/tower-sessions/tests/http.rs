@@ -110,6 +110,25 @@ async fn a_session_expires() {
     assert_ne!(browser.cookie(), old.cookie(), "an expired id is not reused");
 }
 
+#[tokio::test]
+async fn a_remembered_session_keeps_its_longer_expiry() {
+    let (probe, mut browser) = start().await;
+    let days = async |browser: &Browser| match probe.storage().ttl(&key(browser)).await.unwrap() {
+        Some(Expiry::After(left)) => left.as_secs_f64() / 86_400.0,
+        left => panic!("{left:?}"),
+    };
+    browser.says("POST", "/login/ann").await;
+    assert!(days(&browser).await < 1.0, "the layer's expiry");
+    for (method, path) in [("POST", "/remember"), ("POST", "/count"), ("GET", "/"), ("POST", "/login/bob")] {
+        browser.says(method, path).await;
+        assert!(days(&browser).await > 29.0, "{path}");
+    }
+    assert_eq!(browser.says("POST", "/logout").await, "guest: 0");
+    assert_eq!(probe.entries(), 0);
+    browser.says("POST", "/login/ann").await;
+    assert!(days(&browser).await < 1.0, "the logout has forgotten it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_requests_keep_sessions_intact() {
     let (_, mut browser) = start().await;
