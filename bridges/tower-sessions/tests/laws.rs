@@ -238,7 +238,7 @@ async fn ended(target: Target) {
 
 async fn foreign(target: Target) {
     let (handle, store) = open(&target).await;
-    let record = record(1, HOUR);
+    let mut record = record(1, HOUR);
     let id = record.id.to_string();
     let date = r#""expires":"2031-05-01T12:00:00Z""#;
     for text in [
@@ -252,6 +252,8 @@ async fn foreign(target: Target) {
         format!("{{{date}}}"),
     ] {
         let value = text.into_bytes().into();
+        // The store has seen a session there before.
+        store.create(&mut record).await.must("create");
         handle.put(&key(&record.id), &value).await;
         for outcome in [store.load(&record.id).await.map(drop), store.save(&record).await] {
             let Err(Error::Decode(text)) = outcome else { panic!("{outcome:?}") };

@@ -7,6 +7,7 @@ mod common;
 use std::cell::Cell;
 
 use common::steps::{Steps, Task, finish, in_every_order, in_random_orders, interrupted};
+use larder_core::Versions;
 use larder_tower_sessions::LarderStore;
 use tower_sessions::{
     SessionStore,
@@ -14,6 +15,10 @@ use tower_sessions::{
     session::{Id, Record},
     session_store::Error,
 };
+
+/// The number of processes, and the versions of the storage.
+const SETTINGS: [(usize, Versions); 4] =
+    [(1, Versions::Unique), (2, Versions::Unique), (1, Versions::Content), (2, Versions::Content)];
 
 /// A session with a plain id, and stores that move it.
 struct Before {
@@ -24,8 +29,8 @@ struct Before {
 
 impl Before {
     /// Each of the `processes` has a store of its own, which remembers what only this process has seen.
-    fn new(processes: usize) -> Self {
-        let (steps, mut record) = (Steps::default(), record(Id(7), 0));
+    fn new((processes, versions): (usize, Versions)) -> Self {
+        let (steps, mut record) = (Steps::with_versions(versions), record(Id(7), 0));
         let plain = LarderStore::new(steps.clone()).unwrap().with_plain_ids();
         finish(Box::pin(async move { plain.create(&mut record).await.unwrap() }));
         let store = || LarderStore::new(steps.clone()).unwrap().migrating_plain_ids();
@@ -75,14 +80,14 @@ fn record(id: Id, count: u64) -> Record {
 
 #[test]
 fn a_moving_session_is_never_lost() {
-    for processes in [1, 2] {
+    for setting in SETTINGS {
         let orders = in_every_order(|| {
-            let before = Before::new(processes);
+            let before = Before::new(setting);
             (vec![before.save(1, false), before.loads(&[0, 1])], before.loads(&[1]))
         });
         assert!(orders > 50, "{orders}");
         in_random_orders(|| {
-            let before = Before::new(processes);
+            let before = Before::new(setting);
             (
                 vec![before.save(1, false), before.save(2, false), before.loads(&[0, 1, 2])],
                 before.loads(&[1, 2]),
@@ -93,13 +98,13 @@ fn a_moving_session_is_never_lost() {
 
 #[test]
 fn a_deleted_session_does_not_return_by_a_move() {
-    for processes in [1, 2] {
+    for setting in SETTINGS {
         in_every_order(|| {
-            let before = Before::new(processes);
+            let before = Before::new(setting);
             (vec![before.save(1, true), before.delete()], before.loads(&[]))
         });
         in_random_orders(|| {
-            let before = Before::new(processes);
+            let before = Before::new(setting);
             (vec![before.save(1, true), before.save(2, true), before.delete()], before.loads(&[]))
         });
     }
@@ -108,8 +113,8 @@ fn a_deleted_session_does_not_return_by_a_move() {
 /// The process ends after each number of steps.
 #[test]
 fn an_interrupted_move_loses_nothing_and_can_be_repeated_or_deleted() {
-    for polls in 0..8 {
-        let before = Before::new(2);
+    for (polls, setting) in (0..8).flat_map(|polls| SETTINGS.map(|setting| (polls, setting))) {
+        let before = Before::new(setting);
         finish(interrupted(before.save(1, false), polls));
         finish(before.loads(&[0, 1]));
         finish(before.save(2, false));
@@ -121,9 +126,9 @@ fn an_interrupted_move_loses_nothing_and_can_be_repeated_or_deleted() {
 
 #[test]
 fn an_interrupted_move_does_not_restore_a_deleted_session() {
-    for polls in 0..8 {
+    for (polls, setting) in (0..8).flat_map(|polls| SETTINGS.map(|setting| (polls, setting))) {
         in_random_orders(|| {
-            let before = Before::new(2);
+            let before = Before::new(setting);
             let interrupted = interrupted(before.save(1, true), polls);
             (vec![interrupted, before.save(2, true), before.delete()], before.loads(&[]))
         });

@@ -7,8 +7,8 @@ use std::{
 };
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Info, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written,
-    async_trait,
+    Bytes, Condition, DeleteOptions, Error, Info, Key, ReadOptions, Record, Result, Storage, Version,
+    Versions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 
@@ -16,10 +16,32 @@ use larder_memory::MemoryStorage;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Steps {
     memory: MemoryStorage,
+    /// Whether the versions are the content, as in Redis.
+    content: bool,
     calls: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Steps {
+    /// Returns a storage with these versions.
+    pub(crate) fn with_versions(versions: Versions) -> Self {
+        Self { content: versions == Versions::Content, ..Self::default() }
+    }
+
+    fn version(&self, value: &Bytes, version: Option<Version>) -> Option<Version> {
+        if self.content { Some(Version::from_content(value.clone())) } else { version }
+    }
+
+    /// Returns the condition for the storage in memory.
+    async fn condition(&self, key: &Key, condition: &Condition) -> Result<Condition> {
+        let Condition::At(version) = condition else { return Ok(condition.clone()) };
+        if !self.content {
+            return Ok(condition.clone());
+        }
+        let current = self.memory.read(key, &ReadOptions::new()).await?;
+        let unchanged = current.filter(|current| version.as_content() == Some(&current.value));
+        unchanged.and_then(|current| current.version).map(Condition::At).ok_or_else(Error::conflict)
+    }
+
     /// Returns the operations since the last call of this method.
     pub(crate) fn take_calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.calls.lock().unwrap())
@@ -39,12 +61,17 @@ impl Steps {
 #[async_trait]
 impl Storage for Steps {
     fn info(&self) -> Info {
-        self.memory.info()
+        let info = self.memory.info();
+        if self.content { info.with_versions(Versions::Content) } else { info }
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         self.step("read").await;
-        self.memory.read(key, options).await
+        let record = self.memory.read(key, options).await?;
+        Ok(record.map(|mut record| {
+            record.version = self.version(&record.value, record.version.take());
+            record
+        }))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -54,12 +81,17 @@ impl Storage for Steps {
             _ => "write if present",
         })
         .await;
-        self.memory.write(key, value, options).await
+        let condition = self.condition(key, &options.condition).await?;
+        let options = options.clone().condition(condition);
+        let mut written = self.memory.write(key, value.clone(), &options).await?;
+        written.version = self.version(&value, written.version);
+        Ok(written)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         self.step(if options.condition == Condition::Any { "delete" } else { "delete if present" }).await;
-        self.memory.delete(key, options).await
+        let condition = self.condition(key, &options.condition).await?;
+        self.memory.delete(key, &DeleteOptions::new().condition(condition)).await
     }
 }
 
