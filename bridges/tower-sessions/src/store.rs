@@ -131,7 +131,7 @@ impl LarderStore {
     /// stolen backup is accepted until then.
     ///
     /// This costs one more round trip to delete a session, one more to load a session that has not moved, two more
-    /// to load an id that is unknown, and four more to save a session that moves. Other operations cost the same.
+    /// to load an id that is unknown and four more to save a session that moves. Other operations cost the same.
     ///
     /// A program [with plain ids](Self::with_plain_ids) does not find a session that has moved.
     ///
