@@ -14,6 +14,7 @@ use axum_login::{
     tower_sessions::{Expiry, SessionManagerLayer},
 };
 use clap::Parser;
+use larder::Store;
 use larder_tower_sessions::LarderStore;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -101,15 +102,10 @@ async fn protected(session: AuthSession) -> String {
     session.user.map_or_else(String::new, |user| format!("Hello, {}!\n", user.name))
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let storage = larder::open(&arguments.storage)
-        .await
-        .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-
+/// Returns the service, with its sessions in `storage`.
+pub(crate) fn router(storage: &Store) -> larder::Result<Router> {
     // The only line that differs: `MemoryStore::default()` in axum-login's documentation.
-    let session_store = LarderStore::new(&storage)?;
+    let session_store = LarderStore::new(storage)?;
     let session_layer = SessionManagerLayer::new(session_store)
         // Only because this example uses plain HTTP. By default the cookie requires HTTPS.
         .with_secure(false)
@@ -119,13 +115,21 @@ async fn main() -> anyhow::Result<()> {
     let backend = Users(HashMap::from([(ann.name.clone(), ann)]));
     let auth_layer = AuthManagerLayerBuilder::new(backend, session_layer).build();
 
-    let app = Router::new()
+    Ok(Router::new()
         .route("/protected", get(protected))
         .route_layer(login_required!(Users, login_url = "/login"))
         .route("/login", post(login))
         .route("/login", get(async || "Please log in.\n"))
         .route("/logout", post(logout))
-        .layer(auth_layer);
+        .layer(auth_layer))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let storage = larder::open(&arguments.storage)
+        .await
+        .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
 
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     println!(
@@ -133,6 +137,6 @@ async fn main() -> anyhow::Result<()> {
         listener.local_addr()?
     );
     println!("Then GET /protected, end this program, start it again and GET /protected again.");
-    axum::serve(listener, app).await?;
+    axum::serve(listener, router(&storage)?).await?;
     Ok(())
 }

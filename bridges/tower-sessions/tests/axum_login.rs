@@ -1,6 +1,10 @@
-//! axum-login on a service that is killed: its users stay logged in.
+//! axum-login on a service that is killed, where users stay logged in, and on a storage that is down.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
+
+#[allow(dead_code)] // Its `main`.
+#[path = "../examples/axum_login.rs"]
+mod axum_login;
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
@@ -9,16 +13,23 @@ use std::{
     process::Stdio,
 };
 
-use larder_bridge_tests::Browser;
+use larder_bridge_tests::{Browser, Probe, Stores as Spaces};
+use larder_core::Store;
 use larder_processes::Stores;
 use larder_testkit::{Must, Runner, Suite};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
     process::{Child, Command},
 };
 
 fn main() {
     Runner::new()
+        .suite(
+            Suite::new("memory", Spaces::memory())
+                .without_laws()
+                .case("a_storage_that_is_down_is_an_error_and_not_a_logout", |_| storage_is_down()),
+        )
         .suite(cases(Suite::connect("sqlite", async || Stores::sqlite())))
         .suite(cases(Suite::connect("redis", Stores::redis)))
         .suite(cases(Suite::connect("postgres", async || Stores::postgres("").await)))
@@ -77,4 +88,21 @@ async fn users_stay_logged_in(storage: &str) {
         let mut browser = browser.with_cookie(cookie);
         assert_eq!(browser.get("/protected").await.status, 307, "a replayed or forged cookie");
     }
+}
+
+async fn storage_is_down() {
+    let probe = Probe::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.must("listen");
+    let mut browser = Browser::new(listener.local_addr().must("its address"));
+    let router = axum_login::router(&Store::new(probe.clone())).must("make the service");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    assert_eq!(browser.form("/login", "name=ann&password=hunter2").await.status, 303);
+
+    probe.set_down(true);
+    for path in ["/protected", "/login", "/logout"] {
+        let answer = if path == "/logout" { browser.post(path).await } else { browser.get(path).await };
+        assert_eq!((answer.status, answer.set_cookie), (500, None), "{path}");
+    }
+    probe.set_down(false);
+    assert_eq!(browser.says("GET", "/protected").await, "Hello, ann!");
 }
