@@ -10,10 +10,12 @@ use crate::{entry::Entry, owners::Owners};
 const CHUNK: usize = 256;
 
 /// Finds sessions in the store of the index. See the [crate's documentation](crate) for an example.
-pub trait Lookup: Sync {
+pub trait Lookup {
     /// Reads the sessions that are noted at `keys`. Returns one result per key, in the same order: the session,
     /// or `None` if it does not exist or is not `owner`'s.
-    fn find(&self, owner: &str, keys: &[Key]) -> impl Future<Output = Vec<Result<Option<Found>>>> + Send;
+    ///
+    /// The futures of [`Owners`] are `Send` if this one is.
+    fn find(&self, owner: &str, keys: &[Key]) -> impl Future<Output = Vec<Result<Option<Found>>>>;
 }
 
 /// A session of an owner, as it was read.

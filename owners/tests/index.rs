@@ -1,0 +1,189 @@
+//! The index with a simple kind of session: a session is the name of its owner.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+use std::time::Duration;
+
+use futures_util::{TryStreamExt, future::join_all};
+use larder_core::{ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
+use larder_memory::MemoryStorage;
+use larder_owners::{Deadline, Found, Lookup, Owners};
+
+const HOUR: Expiry = Expiry::After(Duration::from_secs(3600));
+
+#[derive(Clone)]
+struct Visits {
+    store: Store,
+    owners: Owners,
+}
+
+impl Lookup for Visits {
+    async fn find(&self, owner: &str, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+        let records = self.store.read_many(keys, &ReadOptions::new()).await;
+        let found = |(key, record): (&Key, Result<Option<Record>>)| {
+            let theirs = record?.filter(|record| record.value == owner);
+            Ok(theirs.map(|record| Found { key: key.clone(), version: record.version }))
+        };
+        keys.iter().zip(records).map(found).collect()
+    }
+}
+
+impl Visits {
+    fn new() -> Self {
+        let store = Store::new(MemoryStorage::new());
+        Self { owners: Owners::new(&store, "visit:").unwrap(), store }
+    }
+
+    async fn add(&self, key: &Key, owner: &str) {
+        self.owners.add(owner, key, Deadline::after(HOUR), None).await.unwrap();
+    }
+
+    async fn write(&self, key: &Key, owner: &str) {
+        self.store.write(key, owner.to_owned()).expiry(HOUR).if_absent().await.unwrap();
+    }
+
+    async fn log_in(&self, key: &Key, owner: &str) {
+        self.add(key, owner).await;
+        self.write(key, owner).await;
+    }
+
+    async fn revoke(&self, owner: &str) -> u64 {
+        self.owners.delete(owner, None, self).await.unwrap()
+    }
+
+    async fn found(&self, owner: &str) -> Vec<Key> {
+        let sessions = self.owners.sessions(owner, self).await.unwrap();
+        sessions.into_iter().map(|(key, _)| key).collect()
+    }
+
+    async fn stored(&self) -> Vec<Key> {
+        self.store.keys("").try_collect().await.unwrap()
+    }
+}
+
+fn key(text: impl std::fmt::Display) -> Key {
+    Key::new(format!("visit:{text}")).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_that_is_noted_but_not_written_is_not_found_and_stays_noted() {
+    let visits = Visits::new();
+    visits.add(&key(1), "ann").await;
+    assert!(visits.found("ann").await.is_empty());
+    assert_eq!(visits.revoke("ann").await, 0);
+    visits.write(&key(1), "ann").await;
+    assert_eq!(visits.found("ann").await, [key(1)]);
+    assert_eq!(visits.revoke("ann").await, 1);
+    assert!(visits.stored().await.is_empty());
+}
+
+/// Two processes find no session and create it. One of the two is revoked before the other is written.
+#[tokio::test]
+async fn a_session_that_two_processes_create_is_found_after_one_was_revoked() {
+    for second_first in [false, true] {
+        let visits = Visits::new();
+        visits.add(&key(1), "ann").await;
+        if second_first {
+            visits.add(&key(1), "ann").await;
+        }
+        visits.write(&key(1), "ann").await;
+        if !second_first {
+            visits.add(&key(1), "ann").await;
+        }
+        assert_eq!(visits.revoke("ann").await, 1);
+        visits.write(&key(1), "ann").await;
+        assert_eq!(visits.found("ann").await, [key(1)]);
+        assert_eq!(visits.revoke("ann").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_was_noted_again_is_not_removed() {
+    let visits = Visits::new();
+    visits.log_in(&key(1), "ann").await;
+    let entry = visits.owners.entry("ann", &key(1)).await.unwrap().unwrap();
+    let now = Deadline::after(Expiry::after_millis(1));
+    visits.owners.touch("ann", &key(1), now, Deadline::after(HOUR), Some("phone")).await.unwrap();
+    visits.owners.remove("ann", &[entry]).await.unwrap();
+    let entry = visits.owners.entry("ann", &key(1)).await.unwrap().unwrap();
+    assert_eq!(entry.device(), Some("phone"));
+    visits.owners.remove("ann", &[entry]).await.unwrap();
+    assert_eq!(visits.owners.entry("ann", &key(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_of_another_owner_is_neither_found_nor_deleted() {
+    let visits = Visits::new();
+    visits.log_in(&key(1), "ann").await;
+    visits.add(&key(1), "bob").await;
+    assert!(visits.found("bob").await.is_empty());
+    assert_eq!(visits.revoke("bob").await, 0);
+    assert_eq!(visits.found("ann").await, [key(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_sessions_of_one_owner_are_found_and_deleted() {
+    let visits = Visits::new();
+    for number in (0..4_000).step_by(200) {
+        let some = (number..number + 200).map(|number| {
+            let visits = visits.clone();
+            tokio::spawn(async move { visits.log_in(&key(number), "ann").await })
+        });
+        for task in join_all(some).await {
+            task.unwrap();
+        }
+    }
+    assert_eq!(visits.found("ann").await.len(), 4_000);
+    assert_eq!(visits.owners.limit("ann", 3_000, &key(0), &visits).await.unwrap(), 1_000);
+    let found = visits.found("ann").await;
+    assert!(found.len() == 3_000 && found.contains(&key(0)) && found.contains(&key(3_999)));
+    assert_eq!(visits.revoke("ann").await, 3_000);
+    assert!(visits.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn namespaces_have_their_own_owners() {
+    let visits = Visits::new();
+    visits.log_in(&key(1), "ann").await;
+    let others = Owners::new(&visits.store, "visit").unwrap();
+    assert!(others.entries("ann").await.unwrap().is_empty());
+    let part = Visits {
+        store: visits.store.namespace("part:").unwrap(),
+        owners: Owners::new(visits.store.namespace("part:").unwrap(), "visit:").unwrap(),
+    };
+    let long = "ann".repeat(200);
+    part.log_in(&key(1), &long).await;
+    assert_eq!(part.revoke(&long).await, 1);
+    assert_eq!(visits.found("ann").await, [key(1)]);
+}
+
+#[tokio::test]
+async fn an_error_of_a_session_does_not_keep_the_others() {
+    struct Failing(Visits);
+
+    impl Lookup for Failing {
+        async fn find(&self, owner: &str, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+            let found = self.0.find(owner, keys).await.into_iter().zip(keys);
+            let failed = || Err(larder_core::Error::new(ErrorKind::VersionTooNew, "too new"));
+            found.map(|(found, at)| if *at == key(1) { failed() } else { found }).collect()
+        }
+    }
+
+    let visits = Visits::new();
+    for number in 0..3 {
+        visits.log_in(&key(number), "ann").await;
+    }
+    let failing = Failing(visits.clone());
+    let outcome = visits.owners.delete("ann", None, &failing).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::VersionTooNew);
+    assert_eq!(visits.found("ann").await, [key(1)]);
+}
+
+#[tokio::test]
+async fn debug_prints_no_key_and_no_device() {
+    let visits = Visits::new();
+    visits.owners.add("ann", &key("secret"), Deadline::NEVER, Some("secret")).await.unwrap();
+    let entries = visits.owners.entries("ann").await.unwrap();
+    let printed = format!("{:?} {entries:?}", visits.owners);
+    assert!(entries.len() == 1 && !printed.contains("secret") && !printed.contains("visit:"), "{printed}");
+}
