@@ -2,29 +2,27 @@
 
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use larder_core::{Codec, Error, ErrorKind, Expiry, IntoStore, Json, Key, Result, Store, Versions};
+use larder_owners::Owners;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     conflicts::ConflictPolicy,
     content::{Content, Marks},
     format::Format,
-    index,
+    index::{Index, TextOf},
     lifetime::{Lifetime, Touches},
     migrations::Migrations,
     moves::{Merge, Resolver},
     queue::Queue,
     sessions::Sessions,
-    shared::{Initial, OwnerOf, Shared},
+    shared::{Initial, Shared},
 };
 
 /// The default queue timeout.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
 type MergeValues<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
-/// Writes the entry in the index of owners for a session's value.
-type NoteOwner<T> = Arc<dyn Fn(Key, &T, Expiry) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 impl<T> Sessions<T> {
     /// Returns a builder. The value of a new session is `T::default()`, unless
@@ -70,7 +68,9 @@ pub struct SessionsBuilder<T, C = Json> {
     queue_timeout: Option<Duration>,
     redirect_expiry: Expiry,
     merge: Option<MergeValues<T>>,
-    owner: Option<OwnerOf<T>>,
+    owner: Option<TextOf<T>>,
+    device: Option<TextOf<T>>,
+    max_per_owner: Option<usize>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -92,6 +92,8 @@ impl<T> SessionsBuilder<T> {
             redirect_expiry: Expiry::Never,
             merge: None,
             owner: None,
+            device: None,
+            max_per_owner: None,
             value: PhantomData,
         }
     }
@@ -149,6 +151,8 @@ where
             redirect_expiry: self.redirect_expiry,
             merge: self.merge,
             owner: self.owner,
+            device: self.device,
+            max_per_owner: self.max_per_owner,
             value: PhantomData,
         }
     }
@@ -219,15 +223,33 @@ where
         self
     }
 
-    /// Sets a function that returns the owner of a session, and maintains an index of owners, with which
-    /// [`keys_by_owner`](Sessions::keys_by_owner) and [`delete_by_owner`](Sessions::delete_by_owner) find all
-    /// sessions of a user. This costs an additional write for each write of a session.
+    /// Sets a function that returns the owner of a session, and maintains an index of owners. With it,
+    /// [`sessions_of`](Sessions::sessions_of) finds all sessions of a user, and
+    /// [`delete_by_owner`](Sessions::delete_by_owner) logs a user out everywhere, without a scan of the store.
     ///
-    /// If sessions [move](Sessions::move_key), their redirects must not expire before them. Prefix, owner and
-    /// key together must fit into one key of 512 bytes; otherwise saving fails with
-    /// [`InvalidKey`](ErrorKind::InvalidKey).
+    /// A save writes the index too if the session is new or changes its owner, and otherwise 8 to 16 times per
+    /// lifetime. The index finds the sessions that were saved with this option on.
+    ///
+    /// It needs a storage with compare-and-swap. If sessions [move](Sessions::move_key), their redirects must not
+    /// expire before them.
     pub fn owner(mut self, owner: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
         self.owner = Some(Arc::new(owner));
+        self
+    }
+
+    /// Sets a function that returns the name of the device of a session, for
+    /// [`sessions_of`](Sessions::sessions_of): from its browser, for example. At most 256 characters are stored.
+    /// Needs [`owner`](Self::owner).
+    pub fn device(mut self, device: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.device = Some(Arc::new(device));
+        self
+    }
+
+    /// Sets the maximum number of sessions per owner. A further session deletes the oldest one, after it was
+    /// saved. If that fails, a warning is logged, and the next new session of the owner deletes both. Needs
+    /// [`owner`](Self::owner). Default: no limit.
+    pub const fn max_per_owner(mut self, sessions: usize) -> Self {
+        self.max_per_owner = Some(sessions);
         self
     }
 
@@ -237,8 +259,9 @@ where
     ///
     /// [`ErrorKind::InvalidConfig`] for invalid options: migrations without a step, a prefix that is not
     /// valid in a key, a codec that cannot encode a required envelope, no storage with the feature `memory`
-    /// off. [`ErrorKind::Unsupported`] for a lifetime in a storage without expiry, and for a storage without
-    /// compare-and-swap unless the policy is [`ConflictPolicy::LastWriteWins`].
+    /// off, a limit or a device without an owner, a limit of zero. [`ErrorKind::Unsupported`] for a lifetime in a
+    /// storage without expiry, and for a storage without compare-and-swap unless the policy is
+    /// [`ConflictPolicy::LastWriteWins`] and there is no owner.
     pub fn build(self) -> Result<Sessions<T>> {
         let migrations = self.migrations.map(Migrations::checked).transpose()?;
         let store = self.store.map_or_else(default_store, Ok)?;
@@ -248,16 +271,22 @@ where
         let envelope = self.envelope || current.is_some() || self.lifetime.is_absolute();
         let format = Format::new(self.codec, current, envelope)?;
         let content = Arc::new(Content { format, migrations, lifetime: self.lifetime });
-        let (prefix, owner) = (self.prefix.clone(), self.owner.clone());
-        let note_owner: NoteOwner<T> = {
-            let store = store.clone();
-            Arc::new(move |key, value, expiry| {
-                let (store, prefix) = (store.clone(), prefix.clone());
-                let owner = owner.as_ref().and_then(|owner| owner(value));
-                Box::pin(async move { index::note(&store, &prefix, owner.as_deref(), &key, expiry).await })
-            })
+        if self.max_per_owner == Some(0) {
+            return Err(invalid("`max_per_owner` must be greater than zero"));
+        }
+        let index = match self.owner {
+            Some(owner) => Some(Arc::new(Index {
+                owners: Owners::new(&store, &self.prefix)?,
+                owner,
+                device: self.device,
+                most: self.max_per_owner,
+            })),
+            None if self.device.is_some() || self.max_per_owner.is_some() => {
+                return Err(invalid("`device` and `max_per_owner` need `owner`"));
+            }
+            None => None,
         };
-        let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge, note_owner));
+        let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge, index.clone()));
         Ok(Sessions::from_shared(Shared {
             prefix: self.prefix,
             initial: self.initial,
@@ -267,10 +296,14 @@ where
             conflicts: self.conflicts,
             queue: Queue::new(store.clone(), self.max_queued, self.queue_timeout),
             touches: Touches::new(),
-            owner: self.owner,
+            index,
             resolver: Resolver { store, redirects: self.redirect_expiry, merge },
         }))
     }
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message.to_owned())
 }
 
 fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: ConflictPolicy) -> Result<()> {
@@ -306,11 +339,10 @@ fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: ConflictPo
 fn merge_stored<T: Send + Sync + 'static>(
     content: Arc<Content<T>>,
     merge: MergeValues<T>,
-    note_owner: NoteOwner<T>,
+    index: Option<Arc<Index<T>>>,
 ) -> Merge {
     Arc::new(move |key, (moving, moving_left), (own, own_left)| {
-        let (content, merge, note_owner) =
-            (Arc::clone(&content), Arc::clone(&merge), Arc::clone(&note_owner));
+        let (content, merge, index) = (Arc::clone(&content), Arc::clone(&merge), index.clone());
         Box::pin(async move {
             let moving = content.decode(&moving, ready(Ok(Some(moving_left)))).await?;
             let own = content.decode(&own, ready(Ok(Some(own_left)))).await?;
@@ -328,8 +360,10 @@ fn merge_stored<T: Send + Sync + 'static>(
             };
             let bare = content.format.encode_bare(&value)?;
             let encoded = content.encode(&value, bare, marks)?;
-            if let Some((_, expiry)) = &encoded {
-                note_owner(key, &value, *expiry).await?;
+            if let (Some(index), Some((_, expiry))) = (&index, &encoded)
+                && let Some(note) = index.note_of(&value)
+            {
+                index.add(&note, &key, *expiry).await?;
             }
             Ok(encoded)
         })

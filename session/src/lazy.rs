@@ -9,11 +9,12 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result};
 use parking_lot::Mutex;
 
 use crate::{
     content::Marks,
+    index::Indexed,
     queue::{Nesting, QueuePermit},
     session::warn_of_loss,
     shared::Shared,
@@ -465,22 +466,24 @@ impl<T> Inner<T> {
     async fn overwrite(&self, key: &Key, value: Option<&T>) -> Result<()> {
         let shared = &self.shared;
         let mut slot = Slot::unknown(key.clone());
-        let mut stored = None;
+        let (mut stored, mut note) = (None, None);
         if let Some(value) = value {
             let bare = shared.content.format.encode_bare(value);
             let encoded = bare.and_then(|bare| shared.content.encode(value, bare, Marks::default()));
             stored = encoded.map_err(|error| shared.store().name_entry(error, key))?;
-            if let (Some(owner), Some((_, expiry))) = (shared.owner_of(value), &stored) {
-                // The index contains the session's current key.
-                slot.look(shared).await?;
-                shared.note_owner(Some(&owner), &slot.key, *expiry).await?;
-            }
+            note = stored.as_ref().and_then(|_| shared.note_of(value));
         }
-        if stored.is_none() {
-            // A delete needs the session's current key. A write fails on a redirect and then follows it.
-            slot.look(shared).await?;
+        let mut indexed = Indexed::NONE;
+        if stored.is_none() || shared.index.is_some() {
+            // A delete and the index need the session's current key. A write fails on a redirect and then follows
+            // it.
+            let before = slot.look(shared).await?;
+            indexed = shared.indexed(&slot.key, before.as_deref()).await;
         }
-        slot.overwrite(shared, stored).await?;
+        let expiry = stored.as_ref().map_or(Expiry::Never, |(_, expiry)| *expiry);
+        let after = shared.before_save(&indexed, note.as_ref(), &slot.key, expiry).await?;
+        slot.overwrite(shared, stored, note.as_ref()).await?;
+        shared.after_save(after, &slot.key).await;
         shared.note_use(&slot.key);
         Ok(())
     }

@@ -44,6 +44,7 @@ pub use crate::{
     migrations::Migrations,
     multi::{Clear, Fragment, Fragments, Keys, Lazy, Multi, Strict},
     outcome::{HandlerFuture, Outcome, ok},
+    owners::OwnedSession,
     session::{OpenSession, Session},
     sessions::Sessions,
 };

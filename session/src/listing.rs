@@ -75,7 +75,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 }
 
 impl<T> Shared<T> {
-    fn without_prefix(&self, key: &Key) -> String {
+    pub(crate) fn without_prefix(&self, key: &Key) -> String {
         key.as_str().get(self.prefix.len()..).unwrap_or_default().to_owned()
     }
 }

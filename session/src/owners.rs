@@ -1,77 +1,115 @@
 //! The sessions of one owner.
 
-use std::collections::BTreeSet;
+use std::{fmt, time::SystemTime};
 
-use futures_util::{StreamExt, TryStreamExt, future::ready};
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::Result;
+use larder_owners::Entry;
 
-use crate::{index, sessions::Sessions};
+use crate::{key::IntoSessionKey, sessions::Sessions};
+
+/// A session of an owner, from [`Sessions::sessions_of`].
+#[derive(Clone)]
+pub struct OwnedSession {
+    key: String,
+    entry: Entry,
+}
+
+impl OwnedSession {
+    /// Returns the key of the session, without the prefix.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the time at which the session got this owner: the sign-in.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        self.entry.created()
+    }
+
+    /// Returns the time of the last use that the index has noted. The last use is later by at most an eighth of
+    /// the session's lifetime. For a session that does not end by itself, this is the time of the sign-in.
+    #[must_use]
+    pub fn used(&self) -> SystemTime {
+        self.entry.used()
+    }
+
+    /// Returns the [device](crate::SessionsBuilder::device).
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        self.entry.device()
+    }
+}
+
+/// Prints no key and no device.
+impl fmt::Debug for OwnedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedSession")
+            .field("created", &self.created())
+            .field("used", &self.used())
+            .finish_non_exhaustive()
+    }
+}
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// Returns the keys of `owner`'s sessions, without the prefix. Empty unless the builder's
-    /// [`owner`](crate::SessionsBuilder::owner) is set. The store lists the index by prefix (Redis scans the
-    /// database), and each session is read.
+    /// Returns the sessions of `owner`, in the order of their creation. Empty unless the builder's
+    /// [`owner`](crate::SessionsBuilder::owner) is set. One batch of 16 reads, and one batch that reads the
+    /// sessions. An unreadable session counts as that of the owner for whom it was noted.
     ///
     /// # Errors
     ///
-    /// Those of [`Store::keys`](larder_core::Store::keys) and of [`get`](Self::get).
-    pub async fn keys_by_owner(&self, owner: &str) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
-        for key in self.indexed(owner).await? {
-            if self.belongs_to(&key, owner).await? {
-                keys.push(key);
-            }
-        }
-        Ok(keys)
-    }
-
-    /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. A session that is
-    /// written at the same time can stay: block the user's login first. An unreadable session is deleted too.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the storage. A second call continues.
-    pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
-        let mut deleted = 0;
-        for key in self.indexed(owner).await? {
-            let is_theirs = match self.belongs_to(&key, owner).await {
-                Err(error) if matches!(error.kind(), ErrorKind::Codec | ErrorKind::Corrupt) => true,
-                is_theirs => is_theirs?,
-            };
-            // An entry without a session stays: the session may be about to be written.
-            if is_theirs {
-                deleted += u64::from(self.delete(&key).await?);
-                self.shared.forget_owner(Some(owner), &self.key(&key)?).await;
-            }
-        }
-        Ok(deleted)
-    }
-
-    /// Returns the keys in the index. It can be stale: a session that was replaced or deleted without a read
-    /// stays under its former owner.
-    async fn indexed(&self, owner: &str) -> Result<BTreeSet<String>> {
-        let begin = index::begin(&self.shared.prefix, owner);
-        let length = begin.len() + self.shared.prefix.len();
-        let keys = self.storage().keys(&begin);
-        // The index has no such key: another program wrote it.
-        let keys = keys.filter(|key| ready(!key.as_ref().is_err_and(Error::concerns_one_entry)));
-        keys.map_ok(|entry| entry.as_str().get(length..).unwrap_or_default().to_owned()).try_collect().await
-    }
-
-    /// Returns the owner of the stored session, if there is an index and the session is readable.
-    pub(crate) async fn indexed_owner(&self, key: &Key, stored: Option<&[u8]>) -> Option<String> {
-        // Without an index, do not decode.
-        self.shared.owner.as_ref()?;
-        let session = self.shared.decode(key, stored?).await.ok().flatten()?;
-        self.shared.owner_of(&session.value)
-    }
-
-    async fn belongs_to(&self, key: &str, owner: &str) -> Result<bool> {
-        let found = self.shared.resolver.find(&self.key(key)?).await?;
-        let Some(record) = found.record else {
-            return Ok(false);
+    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under
+    /// a key of the index.
+    pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
+        let Some(index) = &self.shared.index else {
+            return Ok(Vec::new());
         };
-        let session = self.shared.decode(&found.key, &record.value).await?;
-        Ok(session.is_some_and(|session| self.shared.owner_of(&session.value).as_deref() == Some(owner)))
+        let sessions = index.owners.sessions(owner, &*self.shared).await?;
+        let owned = |(key, entry)| OwnedSession { key: self.shared.without_prefix(&key), entry };
+        Ok(sessions.into_iter().map(owned).collect())
+    }
+
+    /// Returns the keys of `owner`'s sessions, without the prefix; otherwise like
+    /// [`sessions_of`](Self::sessions_of).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sessions_of`](Self::sessions_of).
+    pub async fn keys_by_owner(&self, owner: &str) -> Result<Vec<String>> {
+        let sessions = self.sessions_of(owner).await?;
+        Ok(sessions.into_iter().map(|session| session.key).collect())
+    }
+
+    /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. An unreadable session
+    /// is deleted too.
+    ///
+    /// Does not wait for updates. An update at the same time finds that its session was deleted: with the default
+    /// [`ConflictPolicy`](crate::ConflictPolicy), its handler runs again on a new session. If the handler logs the
+    /// user in again, the new session is in the index. So block the user's login first, if it must not succeed.
+    ///
+    /// # Errors
+    ///
+    /// The first error, after the other sessions were deleted. A second call continues.
+    pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
+        match &self.shared.index {
+            Some(index) => index.owners.delete(owner, None, &*self.shared).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Deletes all sessions of `owner` except the one under `key`, to log out a user everywhere else; otherwise
+    /// like [`delete_by_owner`](Self::delete_by_owner).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`delete_by_owner`](Self::delete_by_owner).
+    pub async fn delete_others_by_owner(&self, owner: &str, key: impl IntoSessionKey) -> Result<u64> {
+        let key = self.key(key)?;
+        let Some(index) = &self.shared.index else {
+            return Ok(0);
+        };
+        // It may have moved.
+        let own = self.shared.resolver.find(&key).await?.key;
+        index.owners.delete(owner, Some(&own), &*self.shared).await
     }
 }

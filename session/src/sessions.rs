@@ -11,9 +11,11 @@ use futures_util::{
     future::{Either, Map},
 };
 use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis};
+use larder_owners::Deadline;
 
 use crate::{
     conflicts::Retries,
+    index::Indexed,
     key::{IntoSessionKey, RESERVED},
     lazy::LazySession,
     lease::{Lease, Leases},
@@ -379,15 +381,16 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// Those of [`update`](Self::update), except the handler's and conflicts.
     pub async fn get(&self, key: impl IntoSessionKey) -> Result<Option<T>> {
-        let found = self.shared.resolver.find(&self.key(key)?).await?;
+        let found = self.shared.resolver.find_with(&self.key(key)?, &self.shared.reading()).await?;
         let Some(record) = found.record else {
             return Ok(None);
         };
+        let deadline = Deadline::after(record.expiry.unwrap_or_default());
         let Some(decoded) = self.shared.decode(&found.key, &record.value).await? else {
             return Ok(None);
         };
-        let owner = self.shared.owner_of(&decoded.value);
-        self.shared.extend(&found.key, record.version, decoded.marks.end, owner.as_deref()).await?;
+        let indexed = Indexed { note: self.shared.note_of(&decoded.value), deadline };
+        self.shared.extend(&found.key, record.version, decoded.marks.end, &indexed).await?;
         Ok(Some(decoded.value))
     }
 
@@ -419,9 +422,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
             looked => looked?,
         };
-        let owner = self.indexed_owner(&slot.key, stored.as_deref()).await;
-        slot.overwrite(&self.shared, None).await?;
-        self.shared.forget_owner(owner.as_deref(), &slot.key).await;
+        let indexed = self.shared.indexed(&slot.key, stored.as_deref()).await;
+        let after = self.shared.before_save(&indexed, None, &slot.key, Expiry::Never).await?;
+        slot.overwrite(&self.shared, None, None).await?;
+        self.shared.after_save(after, &slot.key).await;
         Ok(stored.is_some())
     }
 

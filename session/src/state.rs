@@ -6,10 +6,12 @@ use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version,
     WriteOptions, clock::unix_millis,
 };
+use larder_owners::Deadline;
 
 use crate::{
     conflicts::{ConflictPolicy, Retries},
     content::{Decoded, Marks},
+    index::{Indexed, Note},
     lifetime::End,
     moves::Found,
     queue::{Identity, Nested, Nesting, QueuePermit, is_nested, note_write},
@@ -27,6 +29,8 @@ pub(crate) struct State<T> {
     nesting: Nesting,
     origin: Origin,
     pub(crate) slot: Slot,
+    /// The session in the index of owners, as it is stored now.
+    indexed: Indexed,
     value: T,
     change: Change,
     /// Whether a new session is saved without a change.
@@ -46,7 +50,6 @@ struct Origin {
     bytes: Option<Bytes>,
     marks: Marks,
     migrated: bool,
-    owner: Option<String>,
 }
 
 /// The key of the stored session, and the last known state of its entry.
@@ -92,7 +95,7 @@ impl<T> State<T> {
         nesting: Nesting,
     ) -> Result<Self> {
         let found = loop {
-            let found = shared.resolver.find(permit.key()).await?;
+            let found = shared.resolver.find_with(permit.key(), &shared.reading()).await?;
             if found.key == *permit.key() || nesting.skips_queue_after_move() {
                 break found;
             }
@@ -114,13 +117,17 @@ impl<T> State<T> {
             Some(record) => Stored::At(record.version.clone()),
         };
         let slot = Slot { key: found.key, stored };
+        let expiry = found.record.as_ref().and_then(|record| record.expiry);
+        let deadline = Deadline::after(expiry.unwrap_or_default());
         let bytes = found.record.map(|record| record.value);
         let left = shared.resolver.left(&slot.key);
         let (origin, value) = shared
             .interpret(bytes, left)
             .await
             .map_err(|error| shared.store().name_entry(error, &slot.key))?;
+        let note = origin.bytes.as_ref().and_then(|_| shared.note_of(&value));
         Ok(Self {
+            indexed: Indexed { note, deadline },
             shared: Arc::clone(shared),
             permit: Some(permit),
             nesting,
@@ -302,32 +309,33 @@ impl<T> State<T> {
 
     /// Writes the session if it has changed, deletes it if it was cleared, or extends it if that is due.
     async fn save_changes(&mut self) -> Result<()> {
-        let owner = self.shared.owner_of(&self.value);
         match self.plan().map_err(|error| self.shared.store().name_entry(error, &self.slot.key))? {
             // New and unchanged.
             Plan::Keep if self.is_new() => Ok(()),
             Plan::Keep => {
                 let (key, version) = (&self.slot.key, self.slot.version());
-                self.shared.extend(key, version, self.origin.marks.end, self.origin.owner.as_deref()).await
+                self.shared.extend(key, version, self.origin.marks.end, &self.indexed).await
             }
-            Plan::Delete => {
-                self.slot.replace(&self.shared, None).await?;
-                self.saved = true;
-                self.shared.forget_owner(self.origin.owner.as_deref(), &self.slot.key).await;
-                Ok(())
-            }
+            Plan::Delete => self.replace(None, None).await,
             Plan::Write(bytes, expiry) => {
-                // The index first: a session missing from it could not be revoked.
-                self.shared.note_owner(owner.as_deref(), &self.slot.key, expiry).await?;
-                self.slot.replace(&self.shared, Some((bytes, expiry))).await?;
-                self.saved = true;
+                let note = self.shared.note_of(&self.value);
+                self.replace(Some((bytes, expiry)), note).await?;
                 self.shared.note_use(&self.slot.key);
-                if self.origin.owner != owner {
-                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.slot.key).await;
-                }
                 Ok(())
             }
         }
+    }
+
+    /// Writes or deletes the session. The index first: a session missing from it could not be revoked.
+    async fn replace(&mut self, value: Option<(Bytes, Expiry)>, note: Option<Note>) -> Result<()> {
+        let expiry = value.as_ref().map_or(Expiry::Never, |(_, expiry)| *expiry);
+        let deadline = Deadline::after(expiry);
+        let after = self.shared.before_save(&self.indexed, note.as_ref(), &self.slot.key, expiry).await?;
+        self.slot.replace(&self.shared, value, note.as_ref()).await?;
+        self.saved = true;
+        self.indexed = Indexed { note, deadline };
+        self.shared.after_save(after, &self.slot.key).await;
+        Ok(())
     }
 }
 
@@ -338,27 +346,34 @@ impl Slot {
     }
 
     /// Writes or deletes on the condition that the entry is unchanged since it was read. With
-    /// `LastWriteWins`, writes unconditionally, but never over a marker.
-    async fn replace<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
+    /// `LastWriteWins`, writes unconditionally, but never over a marker. `note` is already in the index.
+    async fn replace<T>(
+        &mut self,
+        shared: &Shared<T>,
+        value: Option<(Bytes, Expiry)>,
+        note: Option<&Note>,
+    ) -> Result<()> {
         if shared.conflicts == ConflictPolicy::LastWriteWins {
-            return self.overwrite_with(shared, value, Overwrite::Sessions).await;
+            return self.overwrite_with(shared, value, note, Overwrite::Sessions).await;
         }
         self.replace_once(shared, value).await
     }
 
-    /// Writes or deletes unconditionally, at the session's current key.
+    /// Writes or deletes unconditionally, at the session's current key. `note` is already in the index.
     pub(crate) async fn overwrite<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
+        note: Option<&Note>,
     ) -> Result<()> {
-        self.overwrite_with(shared, value, Overwrite::Anything).await
+        self.overwrite_with(shared, value, note, Overwrite::Anything).await
     }
 
     async fn overwrite_with<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
+        note: Option<&Note>,
         overwrite: Overwrite,
     ) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
@@ -367,6 +382,9 @@ impl Slot {
                     let record = self.look(shared).await?;
                     if let (Overwrite::Sessions, Some(value)) = (overwrite, record) {
                         shared.decode(&self.key, &value).await?;
+                    }
+                    if let Some((_, expiry)) = &value {
+                        shared.note_again(note, &self.key, *expiry).await?;
                     }
                 }
                 outcome => return outcome,
@@ -431,10 +449,9 @@ impl<T> Shared<T> {
         if let Some(bytes) = bytes
             && let Some(Decoded { value, migrated, marks }) = self.content.decode(&bytes, left).await?
         {
-            let owner = self.owner_of(&value);
-            return Ok((Origin { bytes: Some(bytes), marks, migrated, owner }, value));
+            return Ok((Origin { bytes: Some(bytes), marks, migrated }, value));
         }
-        let origin = Origin { bytes: None, marks: Marks::default(), migrated: false, owner: None };
+        let origin = Origin { bytes: None, marks: Marks::default(), migrated: false };
         Ok((origin, (self.initial)()))
     }
 
@@ -447,13 +464,13 @@ impl<T> Shared<T> {
         key: &Key,
         version: Option<Version>,
         deadline: Option<End>,
-        owner: Option<&str>,
+        indexed: &Indexed,
     ) -> Result<()> {
         let lifetime = &self.content.lifetime;
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
             // First the index: a session that outlives its entry could not be revoked.
-            self.note_owner(owner, key, expiry).await?;
+            self.before_touch(indexed, key, expiry).await?;
             if self.resolver.touch(key, version, expiry).await? {
                 self.note_use(key);
             }

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt, stream};
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
     ListOptions, Location, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions,
@@ -74,14 +73,12 @@ struct Control {
     write_gate: Mutex<Option<Arc<Gate>>>,
     failing_reads: Mutex<VecDeque<ErrorKind>>,
     failing_writes: Mutex<VecDeque<ErrorKind>>,
-    /// The errors at the start of the next listings of keys.
-    failing_keys: Mutex<VecDeque<ErrorKind>>,
     /// The changes of another process before the next writes.
     others: Mutex<VecDeque<(Key, Option<Bytes>)>>,
 }
 
 /// Memory that counts calls, and fails or waits when a test tells it to. Clones are handles to the same
-/// storage. A "write" is any change of a value: a write or a deletion.
+/// storage. A "write" is any change of a value: a write, a deletion or a batch of them.
 #[derive(Clone)]
 pub(crate) struct Counting {
     inner: Store,
@@ -121,7 +118,8 @@ impl Counting {
     }
 
     pub(crate) fn writes(&self) -> usize {
-        [Call::Write, Call::WriteIf, Call::Delete, Call::DeleteIf].map(|call| self.count(call)).iter().sum()
+        let calls = [Call::Write, Call::WriteIf, Call::Delete, Call::DeleteIf, Call::Apply];
+        calls.map(|call| self.count(call)).iter().sum()
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -157,11 +155,6 @@ impl Counting {
     /// Makes the next write fail without a change.
     pub(crate) fn fail_write(&self, kind: ErrorKind) {
         self.control.failing_writes.lock().push_back(kind);
-    }
-
-    /// Makes the next listing of keys start with this error.
-    pub(crate) fn fail_key(&self, kind: ErrorKind) {
-        self.control.failing_keys.lock().push_back(kind);
     }
 
     /// Another process writes this just before the next write, or deletes with `None`. Several calls apply to
@@ -280,14 +273,15 @@ impl Storage for Counting {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        self.counted(Call::Apply);
-        self.inner.apply(changes).await
+        match self.writing(Call::Apply, None).await {
+            Ok(()) => self.inner.apply(changes).await,
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         self.counted(Call::List);
-        let error = if options.values { None } else { fail(&self.control.failing_keys).err().map(Err) };
-        stream::iter(error).chain(self.inner.list(options)).boxed()
+        self.inner.list(options)
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
