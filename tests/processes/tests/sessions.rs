@@ -59,4 +59,6 @@ fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("the_expiry_of_the_store_decides", cases::stored_end)
         .case("a_moved_session_expires_by_the_clock_of_the_store", cases::moved_end)
         .case("text_cut_within_a_character_is_kept", cases::cut)
+        .case("sign_ins_at_the_same_time_are_all_found", cases::signed_in)
+        .case("no_session_lives_outside_of_the_index_after_a_revocation", cases::revoked)
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{ErrorKind, Expiry, Key, clock::unix_millis};
 use larder_session::{Lifetime, Migrations, Sessions};
 use larder_testkit::{Context, Handle, Must};
@@ -226,4 +227,76 @@ fn fixtures() -> Vec<(String, String, Value)> {
             (name, text, enhanced)
         })
         .collect()
+}
+
+/// Sessions whose value is the name of their owner.
+fn owned(storage: &Handle) -> Sessions<String> {
+    let builder = Sessions::<String>::builder().storage(&**storage).prefix("visit:");
+    let lifetime = if storage.info().expiry { Lifetime::sliding(HOUR) } else { Lifetime::forever() };
+    let owner = |owner: &String| (!owner.is_empty()).then(|| owner.clone());
+    builder.lifetime(lifetime).owner(owner).build().must("build")
+}
+
+async fn entries(storage: &Handle) -> Vec<Key> {
+    storage.keys("").try_collect().await.must("list")
+}
+
+pub(crate) async fn signed_in<F>(context: Context<F>) {
+    let count = context.target.count(200, 20);
+    let storage = context.target.open().await;
+    let visits = owned(&storage);
+    let tasks = (0..count).map(|number| {
+        let visits = visits.clone();
+        tokio::spawn(async move { visits.set(number, "ann".to_owned()).await.must("sign in") })
+    });
+    for task in join_all(tasks).await {
+        task.must("end a task");
+    }
+    visits.set("other", "bob".to_owned()).await.must("sign in");
+    assert_eq!(visits.keys_by_owner("ann").await.must("find them").len(), count);
+    if storage.info().expiry {
+        for key in entries(&storage).await {
+            assert_ne!(storage.ttl(&key).await.must("read the TTL"), Some(Expiry::Never));
+        }
+    }
+    assert_eq!(visits.delete_others_by_owner("ann", 0).await.must("delete the others"), count as u64 - 1);
+    assert_eq!(visits.delete_by_owner("ann").await.must("delete the last"), 1);
+    // The session of the other user, and its bucket.
+    assert_eq!(entries(&storage).await.len(), 2);
+}
+
+pub(crate) async fn revoked<F>(context: Context<F>) {
+    let updates = context.target.count(20, 2);
+    let storage = context.target.open().await;
+    // Two handles are like two processes.
+    let processes = [owned(&storage), owned(&storage)];
+    let tasks = (0..50).map(|task: usize| {
+        let visits = processes[task % 2].clone();
+        tokio::spawn(async move {
+            for number in 0..updates {
+                if number % 2 == 0 {
+                    visits.update(task / 2, async |mut owner| "ann".clone_into(&mut owner)).await
+                } else {
+                    visits.set(task / 2, "ann".to_owned()).await
+                }
+                .must("save");
+            }
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    while tasks.iter().any(|task| !task.is_finished()) {
+        processes[0].delete_by_owner("ann").await.must("delete during the updates");
+    }
+    for task in tasks {
+        task.await.must("end a task");
+    }
+    let visits = owned(&storage);
+    let mut found = visits.keys_by_owner("ann").await.must("find them");
+    let mut hers: Vec<_> = visits.keys().try_collect().await.must("list them");
+    found.sort_unstable();
+    hers.sort_unstable();
+    hers.dedup();
+    assert_eq!(found, hers);
+    visits.delete_by_owner("ann").await.must("delete the rest");
+    assert!(visits.keys().try_next().await.must("list them").is_none());
 }
