@@ -395,6 +395,7 @@ async fn a_process_killed_between_index_and_session_leaves_only_entries_that_exp
     assert!(signing_in.as_mut().now_or_never().is_none());
     gate.arrived(2).await;
     drop(signing_in);
+    gate.let_through(100);
     let [key] = &stored(&storage).await[..] else { panic!("the index only") };
     let left = storage.behind().ttl(Key::new(key).unwrap()).await.unwrap();
     assert!(matches!(left, Some(Expiry::After(left)) if left < 2 * LONG), "{left:?}");
@@ -558,6 +559,62 @@ async fn a_long_owner_has_an_index_too() {
 }
 
 // Races
+
+#[tokio::test]
+async fn a_write_without_a_condition_is_noted_again_after_a_revocation() {
+    for conflicts in [ConflictPolicy::default(), ConflictPolicy::LastWriteWins] {
+        let storage = Counting::new();
+        let lifetime = Lifetime::after_write(LONG);
+        let visits = builder(&storage).lifetime(lifetime).conflicts(conflicts).build().unwrap();
+        let other = Sessions::<Visit>::builder().storage(storage.behind()).prefix("visit:");
+        let other = other.owner(|visit| visit.user.clone()).build().unwrap();
+        log_in(&visits, "laptop", "ann").await;
+        almost_ends(&storage, "visit:laptop", 60).await;
+        let gate = storage.gate_writes();
+        let save = async {
+            if conflicts == ConflictPolicy::LastWriteWins {
+                visits.update("laptop", async |mut visit| visit.pages += 1).await.unwrap();
+            } else {
+                visits.set("laptop", Visit::of("ann")).await.unwrap();
+            }
+        };
+        let revoke = async {
+            // The session is noted and about to be written.
+            gate.let_through(1);
+            gate.arrived(2).await;
+            assert_eq!(other.delete_by_owner("ann").await.unwrap(), 1);
+            assert!(noted(&storage).await.is_empty());
+            gate.let_through(100);
+        };
+        soon(futures_util::future::join(save, revoke)).await;
+        assert_eq!(keys(&visits).await, ["laptop"]);
+        assert_eq!(visits.delete_by_owner("ann").await.unwrap(), 1);
+        assert!(stored(&storage).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_save_that_a_revocation_overtakes_begins_again() {
+    let storage = Counting::new();
+    let visits = owned_for(&storage, Lifetime::after_write(LONG));
+    log_in(&visits, "laptop", "ann").await;
+    log_in(&visits, "phone", "ann").await;
+    let gate = storage.gate_writes();
+    let other = Sessions::<Visit>::builder().storage(storage.behind()).prefix("visit:");
+    let other = other.owner(|visit| visit.user.clone()).build().unwrap();
+    let save = visits.update("laptop", async |mut visit| visit.pages += 1);
+    let once = visits.update_once("phone", async |mut visit| visit.pages += 1);
+    let revoke = async {
+        gate.arrived(2).await;
+        assert_eq!(other.delete_by_owner("ann").await.unwrap(), 2);
+        gate.let_through(100);
+    };
+    let (saved, saved_once, ()) = soon(futures_util::future::join3(save, once, revoke)).await;
+    saved.unwrap();
+    assert_eq!(kind(saved_once), ErrorKind::Conflict);
+    assert_eq!(visits.get("laptop").await.unwrap(), Some(Visit { user: None, pages: 1 }));
+    assert_eq!(visits.get("phone").await.unwrap(), None);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn simultaneous_sign_ins_of_one_user_are_all_found() {
