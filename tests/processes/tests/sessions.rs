@@ -21,13 +21,13 @@ fn main() {
         .suite(with_cases(Suite::new("memory", memory())))
         .suite(with_cases(stores("file", || async { Stores::file() })))
         .suite(with_cases(stores("file_grammy", || async { Stores::grammy_file() })))
-        .suite(with_cases(stores("sqlite", || async { Stores::sqlite() })))
-        .suite(random::with_model(with_cases(stores("postgres", || Stores::postgres("")))))
+        .suite(with_kill(with_cases(stores("sqlite", || async { Stores::sqlite() }))))
+        .suite(random::with_model(with_kill(with_cases(stores("postgres", || Stores::postgres(""))))))
         .suite(with_cases(stores("postgres_jsonb", || Stores::postgres("&values=jsonb"))))
         .suite(with_cases(stores("postgres_grammy", || Stores::postgres("&layout=grammy"))))
-        .suite(random::with_model(with_cases(stores("mysql", || Stores::mysql("")))))
+        .suite(random::with_model(with_kill(with_cases(stores("mysql", || Stores::mysql(""))))))
         .suite(with_cases(stores("mysql_json", || Stores::mysql("&values=json"))))
-        .suite(random::with_model(with_cases(stores("redis", Stores::redis))))
+        .suite(random::with_model(with_kill(with_cases(stores("redis", Stores::redis)))))
         .suite(with_cases(stores("valkey", Stores::valkey)))
         // SecantusDB does a few hundred writes a second.
         .suite(with_cases(stores("mongodb", || Stores::mongodb("")).slow()))
@@ -44,6 +44,10 @@ where
     C: Future<Output = Result<Stores, Missing>> + Send + 'static,
 {
     Suite::connect(name, connect)
+}
+
+fn with_kill(suite: Suite<Stores>) -> Suite<Stores> {
+    suite.case("a_process_killed_while_users_sign_in_leaves_no_session_outside_of_the_index", cases::killed)
 }
 
 fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {

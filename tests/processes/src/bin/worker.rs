@@ -6,6 +6,7 @@
 //!                                         the most runs for one update
 //! worker lock URL KEY TASKS COUNT         the same with plain reads and writes under a lease of KEY
 //! worker lease URL KEY TTL_MS             leases KEY, prints the token, and holds the lease until killed
+//! worker owner URL OWNER TASKS            creates sessions of OWNER in TASKS concurrent tasks until killed
 //! ```
 
 use std::{
@@ -20,13 +21,14 @@ use std::{
 
 use larder::{Expiry, Key};
 use larder_processes::Guarded;
-use larder_session::{Leases, Sessions};
+use larder_session::{Leases, Lifetime, Sessions};
 use tokio::task::JoinSet;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome = Result<(), Failure>;
 
-const USAGE: &str = "worker session|lock URL KEY TASKS COUNT | worker lease URL KEY TTL_MS";
+const USAGE: &str =
+    "worker session|lock URL KEY TASKS COUNT | worker lease URL KEY TTL_MS | worker owner URL OWNER TASKS";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -36,6 +38,7 @@ async fn main() -> ExitCode {
         ["session", url, key, tasks, count] => session(url, key, tasks, count).await,
         ["lock", url, key, tasks, count] => lock(url, key, tasks, count).await,
         ["lease", url, key, ttl] => lease(url, key, ttl).await,
+        ["owner", url, name, tasks] => owner(url, name, tasks).await,
         _ => Err(USAGE.into()),
     };
     match outcome {
@@ -107,6 +110,25 @@ async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
     println!("{}", lease.token());
     lease.lost().await;
     Err("the lease was lost".into())
+}
+
+async fn owner(url: &str, owner: &str, tasks: &str) -> Outcome {
+    let sessions: Sessions<String> = Sessions::builder()
+        .storage(larder::open(url).await?)
+        .prefix("visit:")
+        .lifetime(Lifetime::sliding(Duration::from_secs(3600)))
+        .owner(|owner: &String| Some(owner.clone()))
+        .build()?;
+    all(tasks.parse()?, |task| {
+        let (sessions, owner) = (sessions.clone(), owner.to_owned());
+        async move {
+            for number in 0_u64.. {
+                sessions.set((task, number), owner.clone()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await
 }
 
 /// Runs `work` in `tasks` concurrent tasks, until all are done or one fails.

@@ -1,12 +1,18 @@
 //! The cases for every store.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{ErrorKind, Expiry, Key, clock::unix_millis};
+use larder_processes::Stores;
 use larder_session::{Lifetime, Migrations, Sessions};
 use larder_testkit::{Context, Handle, Must};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TASKS: usize = 64;
@@ -299,4 +305,26 @@ pub(crate) async fn revoked<F>(context: Context<F>) {
     assert_eq!(found, hers);
     visits.delete_by_owner("ann").await.must("delete the rest");
     assert!(visits.keys().try_next().await.must("list them").is_none());
+}
+
+pub(crate) async fn killed(context: Context<Stores>) {
+    let storage = context.target.open().await;
+    let visits = owned(&storage);
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .args(["owner", &context.factory.url(context.target.space()), "ann", "8"])
+        .kill_on_drop(true)
+        .spawn()
+        .must("start a worker");
+    let start = Instant::now();
+    while visits.keys_by_owner("ann").await.must("find them").len() < 100 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the worker signs in");
+    }
+    worker.kill().await.must("kill the worker");
+    // First the sessions: a request of the worker can still be under way.
+    let sessions: Vec<_> = visits.keys().try_collect().await.must("list them");
+    let found = visits.keys_by_owner("ann").await.must("find them");
+    assert!(sessions.len() >= 100 && sessions.iter().all(|session| found.contains(session)));
+    for key in entries(&storage).await {
+        assert_ne!(storage.ttl(&key).await.must("read the TTL"), Some(Expiry::Never));
+    }
 }
