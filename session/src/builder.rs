@@ -228,7 +228,8 @@ where
     /// [`delete_by_owner`](Sessions::delete_by_owner) logs a user out everywhere, without a scan of the store.
     ///
     /// A save writes the index too if the session is new or changes its owner, and otherwise 8 to 16 times per
-    /// lifetime. The index finds the sessions that were saved with this option on.
+    /// lifetime. Sessions from before this option was on are in the index after their next such save. One that
+    /// does not end by itself has none: replace it once with [`set`](Sessions::set).
     ///
     /// It needs a storage with compare-and-swap. If sessions [move](Sessions::move_key), their redirects must not
     /// expire before them.
