@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
@@ -177,6 +177,31 @@ async fn an_error_of_a_session_does_not_keep_the_others() {
     let outcome = visits.owners.delete("ann", None, &failing).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::VersionTooNew);
     assert_eq!(visits.found("ann").await, [key(1)]);
+}
+
+#[tokio::test]
+async fn a_session_that_gets_another_owner_before_its_deletion_stays() {
+    /// Just after the first read, another process writes the session.
+    struct Overtaken(Visits, Mutex<Option<&'static str>>);
+
+    impl Lookup for Overtaken {
+        async fn find(&self, owner: &str, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+            let found = self.0.find(owner, keys).await;
+            let next = self.1.lock().unwrap().take();
+            if let Some(next) = next {
+                self.0.store.write(&keys[0], next).await.unwrap();
+            }
+            found
+        }
+    }
+
+    for (next, deleted) in [("bob", 0), ("ann", 1)] {
+        let visits = Visits::new();
+        visits.log_in(&key(1), "ann").await;
+        let lookup = Overtaken(visits.clone(), Mutex::new(Some(next)));
+        assert_eq!(visits.owners.delete("ann", None, &lookup).await.unwrap(), deleted);
+        assert_eq!(visits.store.contains(key(1)).await.unwrap(), deleted == 0);
+    }
 }
 
 #[tokio::test]
