@@ -31,8 +31,8 @@ use crate::{
 const USAGE: &str = "\
 usage: cargo run --release -- [WORD]... [OPTION]...
 
-WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the page from the last
-results), or any of
+WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the last results to the page,
+whose other rows stay), or any of
   memory file sqlite postgres redis mongodb   only these stores
   reads writes sessions hot                   only these operations
   tasks sizes keys                            only these axes
@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [copy::CHILD, what, from, to] => copy::child(what, from, to).await,
         [before::CHILD, store, keys, size] => before::child(store, keys, size).await,
-        ["report"] => report::write(&Output::new(false)),
+        ["report"] => report::write(&Output::new(false), false),
         _ => match Plan::parse(&arguments) {
             Ok(plan) => measure(&plan).await,
             Err(wrong) => {
@@ -90,7 +90,7 @@ async fn measure(plan: &Plan) {
     results.took = progress.started.elapsed();
     results.save(&output.results());
     if plan.all {
-        report::write(&output);
+        report::write(&output, true);
     } else {
         println!("{}", report::text(&fresh));
     }

@@ -1,26 +1,28 @@
 //! The tables, and the page that contains them.
 
-use std::{collections::BTreeSet, fmt::Write, fs};
+use std::{collections::BTreeSet, fmt::Write, fs, iter};
 
 use crate::{
-    charts,
+    charts, copy,
     measure::{Kind, Operation},
     output::Output,
     plan::{USUAL_SIZE, USUAL_TASKS},
     results::{Measured, Results, Row, Spread},
-    stores, targets,
+    stores::{self, Bench},
+    targets,
 };
 
-/// Writes the page and the charts.
-pub fn write(output: &Output) {
+/// Writes the page and the charts. If the results are not those of `all`, what they do not contain stays on the page.
+pub fn write(output: &Output, all: bool) {
     let results = Results::load(&output.results());
     let mut page = fs::read_to_string(Output::template()).unwrap();
-    for (name, text) in parts(&results) {
-        let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
+    for part in parts(&results).into_iter().filter(|part| all || part.name != "machine") {
+        let (begin, end) = (format!("<!-- generated: {} -->\n", part.name), "\n<!-- end -->");
         let from =
             page.find(&begin).unwrap_or_else(|| panic!("the page does not contain {begin}")) + begin.len();
         let to = from + page[from..].find(end).expect("find the end of the generated part");
-        page.replace_range(from..to, &format!("{text}\n"));
+        let text = part.text(if all { "" } else { &page[from..to] });
+        page.replace_range(from..to, &text);
     }
     charts::write(&results, &output.charts());
     fs::write(output.page(), page).unwrap();
@@ -29,25 +31,52 @@ pub fn write(output: &Output) {
 
 /// All tables, for the terminal.
 pub fn text(results: &Results) -> String {
-    let parts = parts(results).into_iter().filter(|(name, _)| *name != "charts");
-    parts.map(|(name, text)| format!("\n## {name}\n\n{text}")).collect()
+    let parts = parts(results).into_iter().filter(|part| part.name != "charts");
+    parts.map(|part| format!("\n## {}\n\n{}", part.name, part.text(""))).collect()
 }
 
-fn parts(results: &Results) -> Vec<(&'static str, String)> {
-    vec![
-        ("machine", machine(results)),
-        ("targets", targets::table(results)),
-        ("charts", charts::links(results)),
-        ("ratios", per_store(results, ratios)),
-        ("figures", per_store(results, figures)),
-        ("allocations", allocations(results)),
-        ("round trips", round_trips(results)),
-        ("copies", copies(results)),
+/// A generated part of the page.
+pub struct Part {
+    pub name: &'static str,
+    pub head: &'static str,
+    /// The beginnings of the rows or sections after the head, and the measured ones.
+    pub pieces: Vec<(String, Option<String>)>,
+}
+
+impl Part {
+    /// The text. Takes the pieces that were not measured from the earlier text.
+    fn text(&self, earlier: &str) -> String {
+        let pieces = self.pieces.iter().map(|(begin, piece)| match piece {
+            Some(piece) => piece,
+            None => self.find(begin, earlier),
+        });
+        iter::once(self.head).chain(pieces).collect()
+    }
+
+    /// A piece ends where another one begins.
+    fn find<'a>(&self, begin: &str, text: &'a str) -> &'a str {
+        let Some(from) = text.find(begin) else { return "" };
+        let text = &text[from..];
+        let others = self.pieces.iter().filter(|(other, _)| other != begin);
+        &text[..others.filter_map(|(other, _)| text.find(other)).min().unwrap_or(text.len())]
+    }
+}
+
+fn parts(results: &Results) -> [Part; 8] {
+    [
+        machine(results),
+        targets::table(results),
+        Part { name: "charts", head: "", pieces: vec![("![".to_owned(), Some(charts::links()))] },
+        sections("ratios", results, ratios),
+        sections("figures", results, figures),
+        allocations(results),
+        round_trips(results),
+        copies(results),
     ]
 }
 
-fn machine(results: &Results) -> String {
-    let mut text = "| | |\n|---|---|\n".to_owned();
+fn machine(results: &Results) -> Part {
+    let mut text = String::new();
     for (name, value) in &results.machine {
         writeln!(text, "| {name} | {value} |").unwrap();
     }
@@ -61,19 +90,25 @@ fn machine(results: &Results) -> String {
         )
         .unwrap();
     }
-    text
+    Part { name: "machine", head: "| | |\n|---|---|\n", pieces: vec![("| commit |".to_owned(), Some(text))] }
 }
 
-fn per_store(results: &Results, table: fn(&[&Row]) -> String) -> String {
-    let mut text = String::new();
-    for bench in &stores::ALL {
+fn sections(name: &'static str, results: &Results, table: fn(&[&Row]) -> String) -> Part {
+    let section = |bench: &Bench| {
         let mut rows: Vec<_> = results.rows.iter().filter(|row| row.store == bench.name).collect();
         rows.sort_by_key(|row| (row.operation, row.size, row.keys, row.tasks));
-        if !rows.is_empty() {
-            write!(text, "\n### {}\n\n{}", bench.name, table(&rows)).unwrap();
-        }
-    }
-    text
+        let begin = format!("\n### {}\n", bench.name);
+        let section = (!rows.is_empty()).then(|| format!("{begin}\n{}", table(&rows)));
+        (begin, section)
+    };
+    Part { name, head: "", pieces: stores::ALL.iter().map(section).collect() }
+}
+
+/// The part whose head is a table's, with the rows of each store.
+fn rows(name: &'static str, head: &'static str, of: impl Fn(&str) -> String) -> Part {
+    let rows =
+        |bench: &Bench| (format!("| {} |", bench.name), Some(of(bench.name)).filter(|rows| !rows.is_empty()));
+    Part { name, head, pieces: stores::ALL.iter().map(rows).collect() }
 }
 
 fn ratios(rows: &[&Row]) -> String {
@@ -138,62 +173,59 @@ fn figures(rows: &[&Row]) -> String {
 }
 
 /// The allocations on the usual data.
-fn allocations(results: &Results) -> String {
-    let mut text =
-        "| store | contender | operation | 1 task | 64 tasks |\n|---|---|---|---:|---:|\n".to_owned();
-    for row in results.rows.iter().filter(|row| row.tasks == 1 && row.operation != Operation::Hot) {
-        let busy = results.rows.iter().find(|other| {
-            (&other.store, other.operation, other.size, other.keys)
-                == (&row.store, row.operation, row.size, row.keys)
-                && other.tasks == USUAL_TASKS
-        });
-        for measured in &row.contenders {
-            let Some(alone) = measured.allocations.filter(|_| measured.kind != Kind::Before) else {
-                continue;
-            };
-            let busy = busy.and_then(|row| row.named(&measured.name)?.allocations);
-            let busy = busy.map(|count| format!("{count:.1}")).unwrap_or_default();
-            writeln!(
-                text,
-                "| {} | {} | {} | {alone:.1} | {busy} |",
-                row.store,
-                measured.name,
-                row.operation.title()
-            )
-            .unwrap();
-        }
-    }
-    text
-}
-
-fn round_trips(results: &Results) -> String {
-    let mut text =
-        "| store | contender | read | write | session update |\n|---|---|---:|---:|---:|\n".to_owned();
-    let mut names: Vec<(&str, &str)> = Vec::new();
-    for counted in &results.round_trips {
-        let name = (counted.store.as_str(), counted.contender.as_str());
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    for (store, contender) in names {
-        write!(text, "| {store} | {contender} |").unwrap();
-        for operation in [Operation::Read, Operation::Write, Operation::Update] {
-            let counted = results.round_trips.iter().find(|counted| {
-                (counted.store.as_str(), counted.contender.as_str(), counted.operation)
-                    == (store, contender, operation)
+fn allocations(results: &Results) -> Part {
+    let head = "| store | contender | operation | 1 task | 64 tasks |\n|---|---|---|---:|---:|\n";
+    rows("allocations", head, |store| {
+        let mut text = String::new();
+        let rows = results.rows.iter().filter(|row| row.store == store);
+        for row in rows.filter(|row| row.tasks == 1 && row.operation != Operation::Hot) {
+            let busy = results.rows.iter().find(|other| {
+                (&other.store, other.operation, other.size, other.keys)
+                    == (&row.store, row.operation, row.size, row.keys)
+                    && other.tasks == USUAL_TASKS
             });
-            let cell = counted.map(|counted| format!("{:.2}", counted.per_operation)).unwrap_or_default();
-            write!(text, " {cell} |").unwrap();
+            for measured in &row.contenders {
+                let Some(alone) = measured.allocations.filter(|_| measured.kind != Kind::Before) else {
+                    continue;
+                };
+                let busy = busy.and_then(|row| row.named(&measured.name)?.allocations);
+                let busy = busy.map(|count| format!("{count:.1}")).unwrap_or_default();
+                let (name, operation) = (&measured.name, row.operation.title());
+                writeln!(text, "| {store} | {name} | {operation} | {alone:.1} | {busy} |").unwrap();
+            }
         }
-        text.push('\n');
-    }
-    text
+        text
+    })
 }
 
-fn copies(results: &Results) -> String {
-    let mut text =
-        "| | sessions | seconds | per second | peak memory |\n|---|---:|---:|---:|---:|\n".to_owned();
+fn round_trips(results: &Results) -> Part {
+    let head = "| store | contender | read | write | session update |\n|---|---|---:|---:|---:|\n";
+    rows("round trips", head, |store| {
+        let mut text = String::new();
+        let counts: Vec<_> = results.round_trips.iter().filter(|counted| counted.store == store).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for counted in &counts {
+            if !names.contains(&counted.contender.as_str()) {
+                names.push(&counted.contender);
+            }
+        }
+        for name in names {
+            write!(text, "| {store} | {name} |").unwrap();
+            for operation in [Operation::Read, Operation::Write, Operation::Update] {
+                let mut counts = counts.iter();
+                let counted = counts
+                    .find(|counted| (counted.contender.as_str(), counted.operation) == (name, operation));
+                let cell = counted.map(|counted| format!("{:.2}", counted.per_operation)).unwrap_or_default();
+                write!(text, " {cell} |").unwrap();
+            }
+            text.push('\n');
+        }
+        text
+    })
+}
+
+fn copies(results: &Results) -> Part {
+    let mut text = String::new();
     for copied in &results.copies {
         let Some(seconds) = Spread::of(&copied.seconds) else { continue };
         let peak = copied.peak_bytes.map(|peak| format!("{:.1} MiB", peak as f64 / f64::from(1 << 20)));
@@ -208,7 +240,9 @@ fn copies(results: &Results) -> String {
         )
         .unwrap();
     }
-    text
+    let rows = Some(text).filter(|rows| !rows.is_empty());
+    let head = "| | sessions | seconds | per second | peak memory |\n|---|---:|---:|---:|---:|\n";
+    Part { name: "copies", head, pieces: vec![(format!("| `{}` |", copy::PLAIN), rows)] }
 }
 
 /// A row as one line, for the progress.

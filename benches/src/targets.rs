@@ -1,12 +1,10 @@
 //! The targets, and whether the results meet them.
 
-use std::fmt::Write;
-
 use crate::{
     copy,
     measure::{Kind, Operation},
     plan::{USUAL_SIZE, USUAL_TASKS},
-    report::spread,
+    report::{Part, spread},
     results::{Results, Row, Spread},
     stores::{self, Bench},
 };
@@ -25,17 +23,19 @@ const EARLIER_COPY: f64 = 73_000.0;
 /// The fraction by which a median varies from run to run, for "no slower".
 const NOISE: f64 = 0.05;
 
-pub fn table(results: &Results) -> String {
-    let mut text = "| target | measured | |\n|---|---|---|\n".to_owned();
-    for Verdict { target, figure } in verdicts(results) {
-        let (figure, met) = match figure {
-            Some((figure, true)) => (figure, "met"),
-            Some((figure, false)) => (figure, "**missed**"),
-            None => ("not measured".to_owned(), ""),
-        };
-        writeln!(text, "| {target} | {figure} | {met} |").unwrap();
+pub fn table(results: &Results) -> Part {
+    let row = |Verdict { target, figure }: Verdict| {
+        let row = figure.map(|(figure, is_met)| {
+            let met = if is_met { "met" } else { "**missed**" };
+            format!("| {target} | {figure} | {met} |\n")
+        });
+        (format!("| {target} |"), row)
+    };
+    Part {
+        name: "targets",
+        head: "| target | measured | |\n|---|---|---|\n",
+        pieces: verdicts(results).into_iter().map(row).collect(),
     }
-    text
 }
 
 fn verdicts(results: &Results) -> Vec<Verdict> {
@@ -110,9 +110,7 @@ fn verdicts(results: &Results) -> Vec<Verdict> {
     }
     for bench in &stores::ALL {
         for operation in [Read, Write] {
-            if let Some(growth) = growth(results, bench, operation) {
-                verdicts.push(growth);
-            }
+            verdicts.push(growth(results, bench, operation));
         }
     }
     let writes = |store| {
@@ -157,24 +155,28 @@ fn inverse(spread: Spread) -> Spread {
 }
 
 /// Compares the growth of Larder's cost, from few keys to many, with the growth of the driver's cost.
-fn growth(results: &Results, bench: &Bench, operation: Operation) -> Option<Verdict> {
-    let few = find(results, bench.name, operation, USUAL_TASKS, bench.few)?;
-    let many = find(results, bench.name, operation, USUAL_TASKS, bench.many)?;
-    // Larder writes in batches, so its growth is compared with that of batches.
-    let raw = few.best(Kind::Batches).or_else(|| few.best(Kind::Raw))?;
-    let ratio = |few: Option<Spread>, many: Option<Spread>| Some(few?.median / many?.median);
-    let raw = ratio(raw.spread(), many.named(&raw.name)?.spread())?;
-    let ours = ratio(few.best(Kind::Larder)?.spread(), many.best(Kind::Larder)?.spread())?;
-    let (more, keys) = (ours / raw, bench.many);
-    Some(Verdict {
+fn growth(results: &Results, bench: &Bench, operation: Operation) -> Verdict {
+    let figure = || {
+        let few = find(results, bench.name, operation, USUAL_TASKS, bench.few)?;
+        let many = find(results, bench.name, operation, USUAL_TASKS, bench.many)?;
+        // Larder writes in batches, so its growth is compared with that of batches.
+        let raw = few.best(Kind::Batches).or_else(|| few.best(Kind::Raw))?;
+        let ratio = |few: Option<Spread>, many: Option<Spread>| Some(few?.median / many?.median);
+        let raw = ratio(raw.spread(), many.named(&raw.name)?.spread())?;
+        let ours = ratio(few.best(Kind::Larder)?.spread(), many.best(Kind::Larder)?.spread())?;
+        let more = ours / raw;
+        Some((format!("{more:.2} (Larder {ours:.2}, driver {raw:.2})"), more <= 1.10))
+    };
+    Verdict {
         target: format!(
-            "{}, {}: from {} to {keys} keys at most 1.10 times the driver's growth",
+            "{}, {}: from {} to {} keys at most 1.10 times the driver's growth",
             operation.name(),
             bench.name,
-            bench.few
+            bench.few,
+            bench.many
         ),
-        figure: Some((format!("{more:.2} (Larder {ours:.2}, driver {raw:.2})"), more <= 1.10)),
-    })
+        figure: figure(),
+    }
 }
 
 fn copies(results: &Results) -> Vec<Verdict> {
