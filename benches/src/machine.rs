@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command};
 
+use sqlx::{Connection, MySqlConnection};
+
 /// One line per item, in the order of the page, without unknown items.
 pub async fn describe() -> Vec<(String, String)> {
     let mut lines = Vec::new();
@@ -18,6 +20,7 @@ pub async fn describe() -> Vec<(String, String)> {
     put("compiler", run("rustc", &["--version"]));
     put("SQLite", Some(rusqlite::version().to_owned()));
     put("PostgreSQL", postgres().await);
+    put("MariaDB", mariadb().await);
     put("Redis", redis().await);
     put("MongoDB", mongodb().await);
     put("drivers", Some(locked(&["rusqlite", "sqlx", "tokio-postgres", "redis", "mongodb"])));
@@ -58,6 +61,12 @@ async fn postgres() -> Option<String> {
     let (client, connection) = tokio_postgres::connect(server.url(), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client.query_one("SHOW server_version", &[]).await.ok()?.get(0))
+}
+
+async fn mariadb() -> Option<String> {
+    let server = larder_test_servers::mariadb().await.ok()?;
+    let mut connection = MySqlConnection::connect(server.url()).await.ok()?;
+    sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut connection).await.ok()
 }
 
 async fn redis() -> Option<String> {

@@ -33,10 +33,10 @@ usage: cargo run --release -- [WORD]... [OPTION]...
 
 WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the last results to the page,
 whose other rows stay), or any of
-  memory file sqlite postgres redis mongodb   only these stores
-  reads writes sessions hot                   only these operations
-  tasks sizes keys                            only these axes
-  trips copy                                  round trips; copies of a million sessions
+  memory file sqlite postgres mysql redis mongodb   only these stores
+  reads writes sessions hot                         only these operations
+  tasks sizes keys                                  only these axes
+  trips copy                                        round trips; copies of a million sessions
 
   --quick          a smoke test into target/benchmarks/quick; ignore its figures
   --rounds N       rounds of each row (default: 5)

@@ -106,7 +106,7 @@ impl Plan {
     }
 
     pub fn trips(&self, bench: &Bench) -> bool {
-        self.trips && self.includes(bench) && ["postgres", "redis", "mongodb"].contains(&bench.name)
+        self.trips && self.includes(bench) && ["postgres", "mysql", "redis", "mongodb"].contains(&bench.name)
     }
 
     /// The number of sessions to copy.

@@ -31,6 +31,7 @@ const TIME: Duration = Duration::from_millis(200);
 pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
     let server = match bench.name {
         "postgres" => larder_test_servers::postgres().await,
+        "mysql" => larder_test_servers::mariadb().await,
         "redis" => larder_test_servers::redis().await,
         "mongodb" => larder_test_servers::mongodb().await,
         _ => return Vec::new(),

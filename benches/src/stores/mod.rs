@@ -3,6 +3,7 @@
 pub mod file;
 pub mod memory;
 pub mod mongodb;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
@@ -59,7 +60,7 @@ macro_rules! bench {
     };
 }
 
-pub const ALL: [Bench; 8] = [
+pub const ALL: [Bench; 9] = [
     bench!("memory", memory::open),
     bench!("memory-bounded", memory::bounded),
     // Each entry is a file with a block of 4 KiB, so a million keys would take more space than all other stores.
@@ -67,6 +68,7 @@ pub const ALL: [Bench; 8] = [
     bench!("sqlite-full", |place| sqlite::open(place, "full")),
     bench!("sqlite-normal", |place| sqlite::open(place, "normal")),
     bench!("postgres", postgres::open),
+    bench!("mysql", mysql::open),
     bench!("redis", redis::open),
     // The tests' stand-in for MongoDB writes a few hundred documents per second.
     bench!("mongodb", mongodb::open, 100, 500, 2_000),
