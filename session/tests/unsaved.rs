@@ -4,16 +4,15 @@
 
 mod common;
 
-use std::{future::pending, io, panic::AssertUnwindSafe, sync::Arc};
+use std::{cell::RefCell, future::pending, io, panic::AssertUnwindSafe, sync::Once};
 
 use futures_util::FutureExt;
 use larder_session::{
     ErrorKind, Fragment, KvSessions, LazySession, Multi, OpenSession, Result, Session, Sessions,
 };
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
-use tracing_subscriber::{fmt::MakeWriter, util::SubscriberInitExt};
+use tracing_subscriber::filter::LevelFilter;
 
 use common::{Counting, HandlerError, kind};
 
@@ -21,13 +20,18 @@ type Change = fn(&LazySession<String>) -> Result<()>;
 
 const SECRET: &str = "hunter2";
 
-/// The log of this thread while it is captured.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
+thread_local! {
+    /// The log of this thread.
+    static LOG: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Writes to [`LOG`]. A subscriber of one thread could miss events that other threads log first, because `tracing`
+/// remembers for all threads whether an event has a subscriber.
+struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().push_str(&String::from_utf8_lossy(bytes));
+        LOG.with_borrow_mut(|log| log.push_str(&String::from_utf8_lossy(bytes)));
         Ok(bytes.len())
     }
 
@@ -36,25 +40,15 @@ impl io::Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 /// Runs `work` and returns how many times it logged a loss.
 async fn losses(work: impl Future<Output = ()>) -> usize {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(log.clone())
-        .finish();
-    let guard = subscriber.set_default();
+    static RECORDED: Once = Once::new();
+    RECORDED.call_once(|| {
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(|| Log).init();
+    });
+    LOG.take();
     work.await;
-    drop(guard);
-    let log = log.0.lock();
+    let log = LOG.take();
     assert!(!log.contains(SECRET), "{log}");
     for line in log.lines().filter(|line| line.contains("WARN")) {
         assert!(

@@ -1,8 +1,9 @@
 //! The tracing spans of a store's operations.
 
 use std::{
+    cell::RefCell,
     fmt::{Debug, Write},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use futures_util::StreamExt;
@@ -16,9 +17,14 @@ use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan
 
 use crate::recorder::{Recorder, key};
 
-/// Collects the fields of each span when the span closes.
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    /// The fields of each span that has closed on this thread.
+    static CLOSED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects the spans of all threads. A subscriber of one thread could miss spans that other threads use first, because
+/// `tracing` remembers for all threads whether a span has a subscriber.
+struct Spans;
 
 struct Fields(String);
 
@@ -43,14 +49,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let span = context.span(&id).unwrap();
-        self.0.lock().unwrap().push(span.extensions_mut().remove::<Fields>().unwrap().0);
+        let Fields(fields) = span.extensions_mut().remove().unwrap();
+        CLOSED.with_borrow_mut(|closed| closed.push(fields));
     }
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn spans_have_adapter_operation_outcome_and_size_but_not_key_and_value() {
-    let spans = Spans::default();
-    let _guard = tracing_subscriber::registry().with(spans.clone()).set_default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Spans)).unwrap();
     let info = Info::minimal("recorder").with_expiry().with_versions(Versions::Unique).with_listing();
     let recorder = Arc::new(Recorder::new(info));
     let store = Store::from(Arc::clone(&recorder) as Arc<dyn Storage>).namespace("hunter2:").unwrap();
@@ -66,7 +72,6 @@ async fn spans_have_adapter_operation_outcome_and_size_but_not_key_and_value() {
     store.write("hunter2", "hunter2").await.unwrap_err();
     store.close().await.unwrap_err();
 
-    let spans = spans.0.lock().unwrap().clone();
     let expected = [
         r#"operation="write" outcome="ok" size=7"#,
         r#"operation="read" outcome="ok" size=7"#,
@@ -78,5 +83,5 @@ async fn spans_have_adapter_operation_outcome_and_size_but_not_key_and_value() {
         r#"operation="write" outcome="storage full" size=7"#,
         r#"operation="close" outcome="storage full" size=0"#,
     ];
-    assert_eq!(spans, expected.map(|fields| format!(r#"larder adapter="recorder" {fields}"#)));
+    assert_eq!(CLOSED.take(), expected.map(|fields| format!(r#"larder adapter="recorder" {fields}"#)));
 }
