@@ -182,24 +182,29 @@ async fn racing_saves(target: Target) {
     assert!(saved.contains(&last), "the stored record is one of the saved records");
 }
 
-async fn saves_and_delete(target: Target) {
-    let (handle, store) = open(&target).await;
-    let mut first = record(0, HOUR);
-    store.create(&mut first).await.must("create");
-    let id = first.id;
+/// Deletes the session in one task while six others each save it this many times.
+async fn race_deletion(store: &LarderStore, id: Id, saves: u64) {
     race(7, |task| {
         let store = store.clone();
         async move {
             if task == 3 {
                 return store.delete(&id).await.must("delete");
             }
-            for count in 0..20 {
+            for count in 0..saves {
                 let outcome = store.save(&Record { id, ..record(count, HOUR) }).await;
                 assert!(outcome.is_ok() || gone(&outcome), "{outcome:?}");
             }
         }
     })
     .await;
+}
+
+async fn saves_and_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut first = record(0, HOUR);
+    store.create(&mut first).await.must("create");
+    let id = first.id;
+    race_deletion(&store, id, 20).await;
     handle.lacks(&key(&id), "after it was deleted among saves").await;
 }
 
@@ -389,19 +394,7 @@ async fn racing_moves(target: Target) {
 async fn moves_and_delete(target: Target) {
     let (handle, store, first) = before_migration(&target).await;
     let id = first.id;
-    race(7, |task| {
-        let store = store.clone();
-        async move {
-            if task == 3 {
-                return store.delete(&id).await.must("delete");
-            }
-            for count in 0..5 {
-                let outcome = store.save(&Record { id, ..record(count, HOUR) }).await;
-                assert!(outcome.is_ok() || gone(&outcome), "{outcome:?}");
-            }
-        }
-    })
-    .await;
+    race_deletion(&store, id, 5).await;
     assert_eq!(loaded(&store, &id).await, None);
     handle.lacks(&key(&id), "after it was deleted among saves").await;
     handle.lacks(&plain_key(&id), "after it was deleted among saves").await;
