@@ -12,6 +12,7 @@ use crate::{
     deadline::Deadline,
     entry::Entry,
     name::Name,
+    saving::Owner,
 };
 
 /// An index from owners to their sessions, in a store. Cloning is cheap.
@@ -26,6 +27,8 @@ use crate::{
 pub struct Owners {
     pub(crate) store: Store,
     namespace: String,
+    /// The maximum number of sessions per owner.
+    pub(crate) most: Option<usize>,
 }
 
 impl Owners {
@@ -47,44 +50,30 @@ impl Owners {
                 ),
             ));
         }
-        Ok(Self { store, namespace: namespace.into() })
+        Ok(Self { store, namespace: namespace.into(), most: None })
     }
 
-    /// Notes that the session at `key` is `owner`'s. Call it before a session is written that is new, or whose
-    /// owner changes, and again before each further attempt.
-    ///
-    /// A device name that is longer than 256 characters is cut.
+    /// Limits the number of sessions per owner: after a sign-in, the oldest ones are deleted. The new one stays.
+    /// Default: no limit. A sign-in reads the index once more, and the sessions only if it names more than `most`.
+    #[must_use]
+    pub fn with_max_per_owner(self, most: usize) -> Self {
+        Self { most: Some(most), ..self }
+    }
+
+    /// Notes that the session at `key` is `owner`'s. Call it before a session is written that was not read. For a
+    /// session that was, use [`before_save`](Self::before_save), which costs less.
     ///
     /// # Errors
     ///
-    /// Those of reading and writing. Without the note, do not write the session.
-    pub async fn add(&self, owner: &str, key: &Key, deadline: Deadline, device: Option<&str>) -> Result<()> {
-        self.note(owner, Note { key, deadline, device, new: true }).await
+    /// Those of reading and writing. After an error, do not write the session.
+    pub async fn add(&self, owner: &Owner, key: &Key, deadline: Deadline) -> Result<()> {
+        self.note(owner, key, deadline, true).await
     }
 
-    /// Notes that the session at `key` of `owner` lives until `to`. Call it before each write or touch of a
-    /// session that exists, on the condition that it is unchanged since it was read. `from` is its deadline as it
-    /// was read.
-    ///
-    /// Reads and writes the index only if the present entry could end before `to`: once per step of a sixteenth
-    /// to an eighth of the time to live (at least a minute, at most 17 hours), and never for a session that does
-    /// not live longer than before.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading and writing. Without the note, do not extend the session.
-    pub async fn touch(
-        &self,
-        owner: &str,
-        key: &Key,
-        from: Deadline,
-        to: Deadline,
-        device: Option<&str>,
-    ) -> Result<()> {
-        if !from.is_passed_by(to, unix_millis()) {
-            return Ok(());
-        }
-        self.note(owner, Note { key, deadline: to, device, new: false }).await
+    /// Notes that the session at `key` of `owner` lives until `to`, if its entry could end before. `from` is its
+    /// deadline as it was read.
+    pub(crate) async fn touch(&self, owner: &Owner, key: &Key, from: Deadline, to: Deadline) -> Result<()> {
+        if from.is_passed_by(to, unix_millis()) { self.note(owner, key, to, false).await } else { Ok(()) }
     }
 
     /// Returns the entries of `owner`, in no order: one batch of 16 reads. [`sessions`](Self::sessions) returns
@@ -109,11 +98,7 @@ impl Owners {
 
     /// Returns the entry of `owner` for the session at `key`. Read it before the session is deleted or gets
     /// another owner, to [remove](Self::remove) it afterwards.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading.
-    pub async fn entry(&self, owner: &str, key: &Key) -> Result<Option<Entry>> {
+    pub(crate) async fn entry(&self, owner: &str, key: &Key) -> Result<Option<Entry>> {
         let bucket = self.name(owner).bucket(key)?;
         let Some(record) = self.store.read_with(&bucket, &ReadOptions::new()).await? else {
             return Ok(None);
@@ -127,12 +112,7 @@ impl Owners {
     /// An entry stays if its session was noted again since it was read. It also stays if two processes have
     /// noted the session as new less than ten minutes ago: if one of the two sessions was deleted, the other
     /// process may still be about to write its own.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading and writing. Entries that remain after an error expire, unless their sessions do not end
-    /// by themselves.
-    pub async fn remove(&self, owner: &str, entries: &[Entry]) -> Result<()> {
+    pub(crate) async fn remove(&self, owner: &str, entries: &[Entry]) -> Result<()> {
         let name = self.name(owner);
         let mut removed: BTreeMap<Key, Vec<&Entry>> = BTreeMap::new();
         for entry in entries {
@@ -145,9 +125,10 @@ impl Owners {
         .await
     }
 
-    async fn note(&self, owner: &str, note: Note<'_>) -> Result<()> {
-        let key = self.name(owner).bucket(note.key)?;
-        self.change(vec![key], |_, bucket, now| {
+    async fn note(&self, owner: &Owner, key: &Key, deadline: Deadline, new: bool) -> Result<()> {
+        let bucket = self.name(&owner.id).bucket(key)?;
+        let note = Note { key, deadline, device: owner.device.as_deref(), new };
+        self.change(vec![bucket], |_, bucket, now| {
             bucket.note(note, now);
             true
         })

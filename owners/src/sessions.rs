@@ -52,7 +52,7 @@ impl Owners {
         Ok(sessions)
     }
 
-    /// Deletes the sessions of `owner`, except the one at the key `except`. Returns their number.
+    /// Deletes the sessions of `owner` whose key `which` accepts. Returns their number.
     ///
     /// A session that is saved at the same time is deleted too, or the save fails with a conflict, or it has
     /// noted the session again, so that the next call finds it.
@@ -60,20 +60,25 @@ impl Owners {
     /// # Errors
     ///
     /// The first error of the storage, after the other sessions were deleted. A second call continues.
-    pub async fn delete(&self, owner: &str, except: Option<&Key>, lookup: &impl Lookup) -> Result<u64> {
+    pub async fn delete(
+        &self,
+        owner: &str,
+        which: impl Fn(&Key) -> bool,
+        lookup: &impl Lookup,
+    ) -> Result<u64> {
         let entries = self.entries(owner).await?;
-        self.delete_noted(owner, entries, except, lookup).await
+        self.delete_noted(owner, entries, which, lookup).await
     }
 
-    /// Deletes the oldest sessions of `owner`, so that at most `most` remain. Returns their number. The session
-    /// at `newest` stays. Call it after that session was written.
-    ///
-    /// Reads only the index if that has no more than `most` entries.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`sessions`](Self::sessions) and [`delete`](Self::delete).
-    pub async fn limit(&self, owner: &str, most: usize, newest: &Key, lookup: &impl Lookup) -> Result<u64> {
+    /// Deletes the oldest sessions of `owner`, so that at most `most` remain. The session at `newest` stays. Call it
+    /// after that session was written.
+    pub(crate) async fn limit(
+        &self,
+        owner: &str,
+        most: usize,
+        newest: &Key,
+        lookup: &impl Lookup,
+    ) -> Result<u64> {
         if self.entries(owner).await?.len() <= most {
             return Ok(0);
         }
@@ -81,7 +86,7 @@ impl Owners {
         let excess = sessions.len().saturating_sub(most);
         sessions.retain(|(key, _)| key != newest);
         let oldest = sessions.into_iter().take(excess).map(|(_, entry)| entry).collect();
-        self.delete_noted(owner, oldest, Some(newest), lookup).await
+        self.delete_noted(owner, oldest, |key| key != newest, lookup).await
     }
 
     /// Deletes the sessions of these entries, and then removes the entries.
@@ -93,7 +98,7 @@ impl Owners {
         &self,
         owner: &str,
         mut waiting: Vec<Entry>,
-        except: Option<&Key>,
+        which: impl Fn(&Key) -> bool,
         lookup: &impl Lookup,
     ) -> Result<u64> {
         let mut deleted = 0;
@@ -104,7 +109,7 @@ impl Owners {
             let (mut named, mut changes) = (Vec::new(), Vec::new());
             for (entry, found) in entries.iter().zip(lookup.find(owner, &keys(&entries)).await) {
                 match found {
-                    Ok(Some(found)) if Some(&found.key) == except => {}
+                    Ok(Some(found)) if !which(&found.key) => {}
                     Ok(Some(found)) => {
                         let condition = found.version.map_or(Condition::Present, Condition::At);
                         changes.push(Change::delete(found.key).on(condition));

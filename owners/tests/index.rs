@@ -7,7 +7,7 @@ use std::{sync::Mutex, time::Duration};
 use futures_util::{TryStreamExt, future::join_all};
 use larder_core::{ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
 use larder_memory::MemoryStorage;
-use larder_owners::{Deadline, Found, Lookup, Owners};
+use larder_owners::{Deadline, Found, Indexed, Lookup, Owner, Owners};
 
 const HOUR: Expiry = Expiry::After(Duration::from_secs(3600));
 
@@ -35,7 +35,7 @@ impl Visits {
     }
 
     async fn add(&self, key: &Key, owner: &str) {
-        self.owners.add(owner, key, Deadline::after(HOUR), None).await.unwrap();
+        self.owners.add(&owned(owner, None), key, Deadline::after(HOUR)).await.unwrap();
     }
 
     async fn write(&self, key: &Key, owner: &str) {
@@ -48,7 +48,7 @@ impl Visits {
     }
 
     async fn revoke(&self, owner: &str) -> u64 {
-        self.owners.delete(owner, None, self).await.unwrap()
+        self.owners.delete(owner, |_| true, self).await.unwrap()
     }
 
     async fn found(&self, owner: &str) -> Vec<Key> {
@@ -59,6 +59,14 @@ impl Visits {
     async fn stored(&self) -> Vec<Key> {
         self.store.keys("").try_collect().await.unwrap()
     }
+}
+
+fn owned(id: &str, device: Option<&str>) -> Owner {
+    Owner { id: id.to_owned(), device: device.map(str::to_owned) }
+}
+
+fn state(id: &str, device: Option<&str>, expiry: Expiry) -> Indexed {
+    Indexed { owner: Some(owned(id, device)), deadline: Deadline::after(expiry) }
 }
 
 fn key(text: impl std::fmt::Display) -> Key {
@@ -98,17 +106,29 @@ async fn a_session_that_two_processes_create_is_found_after_one_was_revoked() {
 }
 
 #[tokio::test]
-async fn an_entry_that_was_noted_again_is_not_removed() {
+async fn the_entry_of_a_deleted_session_is_removed_unless_it_was_noted_again() {
     let visits = Visits::new();
     visits.log_in(&key(1), "ann").await;
-    let entry = visits.owners.entry("ann", &key(1)).await.unwrap().unwrap();
-    let now = Deadline::after(Expiry::after_millis(1));
-    visits.owners.touch("ann", &key(1), now, Deadline::after(HOUR), Some("phone")).await.unwrap();
-    visits.owners.remove("ann", &[entry]).await.unwrap();
-    let entry = visits.owners.entry("ann", &key(1)).await.unwrap().unwrap();
-    assert_eq!(entry.device(), Some("phone"));
-    visits.owners.remove("ann", &[entry]).await.unwrap();
-    assert_eq!(visits.owners.entry("ann", &key(1)).await.unwrap(), None);
+    let was = state("ann", Some("phone"), Expiry::after_millis(1));
+    let deletion = visits.owners.before_save(&key(1), &was, &Indexed::NONE).await.unwrap();
+    visits.owners.before_touch(&key(1), &was, Deadline::after(HOUR)).await.unwrap();
+    visits.owners.after_save(deletion, &key(1), &visits).await;
+    assert_eq!(visits.owners.entries("ann").await.unwrap()[0].device(), Some("phone"));
+    let deletion = visits.owners.before_save(&key(1), &was, &Indexed::NONE).await.unwrap();
+    visits.owners.after_save(deletion, &key(1), &visits).await;
+    assert!(visits.owners.entries("ann").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_gets_another_owner_is_noted_for_that_one_only() {
+    let visits = Visits::new();
+    visits.log_in(&key(1), "ann").await;
+    let (was, will) = (state("ann", None, HOUR), state("bob", Some("phone"), HOUR));
+    let save = visits.owners.before_save(&key(1), &was, &will).await.unwrap();
+    visits.store.write(key(1), "bob").await.unwrap();
+    visits.owners.after_save(save, &key(1), &visits).await;
+    assert!(visits.owners.entries("ann").await.unwrap().is_empty());
+    assert_eq!(visits.owners.entries("bob").await.unwrap()[0].device(), Some("phone"));
 }
 
 #[tokio::test]
@@ -134,9 +154,13 @@ async fn thousands_of_sessions_of_one_owner_are_found_and_deleted() {
         }
     }
     assert_eq!(visits.found("ann").await.len(), 4_000);
-    assert_eq!(visits.owners.limit("ann", 3_000, &key(0), &visits).await.unwrap(), 1_000);
+    let owners = visits.owners.clone().with_max_per_owner(3_000);
+    let newest = key(4_000);
+    let sign_in = owners.before_save(&newest, &Indexed::NONE, &state("ann", None, HOUR)).await.unwrap();
+    visits.write(&newest, "ann").await;
+    owners.after_save(sign_in, &newest, &visits).await;
     let found = visits.found("ann").await;
-    assert!(found.len() == 3_000 && found.contains(&key(0)) && found.contains(&key(3_999)));
+    assert!(found.len() == 3_000 && found.contains(&newest) && found.contains(&key(3_999)));
     assert_eq!(visits.revoke("ann").await, 3_000);
     assert!(visits.stored().await.is_empty());
 }
@@ -174,7 +198,7 @@ async fn an_error_of_a_session_does_not_keep_the_others() {
         visits.log_in(&key(number), "ann").await;
     }
     let failing = Failing(visits.clone());
-    let outcome = visits.owners.delete("ann", None, &failing).await;
+    let outcome = visits.owners.delete("ann", |_| true, &failing).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::VersionTooNew);
     assert_eq!(visits.found("ann").await, [key(1)]);
 }
@@ -199,7 +223,7 @@ async fn a_session_that_gets_another_owner_before_its_deletion_stays() {
         let visits = Visits::new();
         visits.log_in(&key(1), "ann").await;
         let lookup = Overtaken(visits.clone(), Mutex::new(Some(next)));
-        assert_eq!(visits.owners.delete("ann", None, &lookup).await.unwrap(), deleted);
+        assert_eq!(visits.owners.delete("ann", |_| true, &lookup).await.unwrap(), deleted);
         assert_eq!(visits.store.contains(key(1)).await.unwrap(), deleted == 0);
     }
 }
@@ -207,8 +231,9 @@ async fn a_session_that_gets_another_owner_before_its_deletion_stays() {
 #[tokio::test]
 async fn debug_prints_no_key_and_no_device() {
     let visits = Visits::new();
-    visits.owners.add("ann", &key("secret"), Deadline::NEVER, Some("secret")).await.unwrap();
+    let ann = owned("ann", Some("secret"));
+    visits.owners.add(&ann, &key("secret"), Deadline::NEVER).await.unwrap();
     let entries = visits.owners.entries("ann").await.unwrap();
-    let printed = format!("{:?} {entries:?}", visits.owners);
+    let printed = format!("{:?} {ann:?} {entries:?}", visits.owners);
     assert!(entries.len() == 1 && !printed.contains("secret") && !printed.contains("visit:"), "{printed}");
 }

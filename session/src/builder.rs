@@ -3,7 +3,7 @@
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use larder_core::{Codec, Error, ErrorKind, Expiry, IntoStore, Json, Key, Result, Store, Versions};
-use larder_owners::Owners;
+use larder_owners::{Deadline, Owners};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -276,12 +276,14 @@ where
             return Err(invalid("`max_per_owner` must be greater than zero"));
         }
         let index = match self.owner {
-            Some(owner) => Some(Arc::new(Index {
-                owners: Owners::new(&store, &self.prefix)?,
-                owner,
-                device: self.device,
-                most: self.max_per_owner,
-            })),
+            Some(owner) => {
+                let owners = Owners::new(&store, &self.prefix)?;
+                let owners = match self.max_per_owner {
+                    Some(most) => owners.with_max_per_owner(most),
+                    None => owners,
+                };
+                Some(Arc::new(Index { owners, owner, device: self.device }))
+            }
             None if self.device.is_some() || self.max_per_owner.is_some() => {
                 return Err(invalid("`device` and `max_per_owner` need `owner`"));
             }
@@ -362,9 +364,9 @@ fn merge_stored<T: Send + Sync + 'static>(
             let bare = content.format.encode_bare(&value)?;
             let encoded = content.encode(&value, bare, marks)?;
             if let (Some(index), Some((_, expiry))) = (&index, &encoded)
-                && let Some(note) = index.note_of(&value)
+                && let Some(owner) = index.owner_of(&value)
             {
-                index.add(&note, &key, *expiry).await?;
+                index.owners.add(&owner, &key, Deadline::after(*expiry)).await?;
             }
             Ok(encoded)
         })

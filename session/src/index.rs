@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result};
-use larder_owners::{Deadline, Entry, Found, Lookup, Owners};
+use larder_core::{ErrorKind, Expiry, Key, ReadOptions, Record, Result};
+use larder_owners::{Deadline, Found, Indexed, Lookup, Owner, Owners, Saving};
 
 use crate::{moves::Marker, shared::Shared};
 
@@ -13,62 +13,20 @@ pub(crate) struct Index<T> {
     pub(crate) owners: Owners,
     pub(crate) owner: TextOf<T>,
     pub(crate) device: Option<TextOf<T>>,
-    /// The maximum number of sessions per owner.
-    pub(crate) most: Option<usize>,
-}
-
-/// The data of a session that the index contains.
-pub(crate) struct Note {
-    owner: String,
-    device: Option<String>,
-}
-
-/// A stored session, as the index contains it.
-pub(crate) struct Indexed {
-    pub(crate) note: Option<Note>,
-    pub(crate) deadline: Deadline,
-}
-
-impl Indexed {
-    /// Without a session, or without an owner.
-    pub(crate) const NONE: Self = Self { note: None, deadline: Deadline::NEVER };
-
-    pub(crate) fn owner(&self) -> Option<&str> {
-        self.note.as_ref().map(|note| note.owner.as_str())
-    }
-}
-
-/// The rest of a save, after the session was written.
-#[derive(Default)]
-pub(crate) struct AfterSave {
-    /// The former owner, and the entry that was read before the write.
-    former: Option<(String, Entry)>,
-    /// The owner for whom the session is new.
-    signed_in: Option<String>,
 }
 
 impl<T> Index<T> {
-    /// Returns the note for a session. `None` if it has no owner.
-    pub(crate) fn note_of(&self, value: &T) -> Option<Note> {
-        let owner = (self.owner)(value)?;
-        Some(Note { owner, device: self.device.as_ref().and_then(|device| device(value)) })
-    }
-
-    /// Notes a session as new. Call it before each attempt to write the session.
-    pub(crate) async fn add(&self, note: &Note, key: &Key, expiry: Expiry) -> Result<()> {
-        self.owners.add(&note.owner, key, Deadline::after(expiry), note.device.as_deref()).await
-    }
-
-    async fn touch(&self, note: &Note, key: &Key, from: Deadline, expiry: Expiry) -> Result<()> {
-        let to = Deadline::after(expiry);
-        self.owners.touch(&note.owner, key, from, to, note.device.as_deref()).await
+    /// Returns the owner of a session, if it has one.
+    pub(crate) fn owner_of(&self, value: &T) -> Option<Owner> {
+        let id = (self.owner)(value)?;
+        Some(Owner { id, device: self.device.as_ref().and_then(|device| device(value)) })
     }
 }
 
 impl<T> Shared<T> {
-    /// Returns the note for a session, if there is an index.
-    pub(crate) fn note_of(&self, value: &T) -> Option<Note> {
-        self.index.as_ref()?.note_of(value)
+    /// Returns the owner of a session, if it has one and there is an index.
+    pub(crate) fn owner_of(&self, value: &T) -> Option<Owner> {
+        self.index.as_ref()?.owner_of(value)
     }
 
     /// Returns the options for a read that precedes a save: the index needs the TTL.
@@ -78,75 +36,46 @@ impl<T> Shared<T> {
         options
     }
 
-    /// Returns what the index contains of a session that was read without its TTL. It has not ended yet, so now
-    /// is not later than its deadline.
+    /// Returns the state of a session that was read without its TTL. It has not ended yet, so now is not later than
+    /// its deadline.
     pub(crate) async fn indexed(&self, key: &Key, stored: Option<&[u8]>) -> Indexed {
         // Without an index, do not decode.
         let (Some(index), Some(stored)) = (&self.index, stored) else {
             return Indexed::NONE;
         };
         let decoded = self.decode(key, stored).await.ok().flatten();
-        let note = decoded.and_then(|session| index.note_of(&session.value));
-        Indexed { note, deadline: Deadline::after(Expiry::after_millis(0)) }
+        let owner = decoded.and_then(|session| index.owner_of(&session.value));
+        Indexed { owner, deadline: Deadline::after(Expiry::after_millis(0)) }
     }
 
-    /// Notes the session at `key`, which `has` was read of, before it is written. Without `note` it is deleted, or
-    /// has no owner any more.
-    pub(crate) async fn before_save(
-        &self,
-        has: &Indexed,
-        note: Option<&Note>,
-        key: &Key,
-        expiry: Expiry,
-    ) -> Result<AfterSave> {
-        let mut after = AfterSave::default();
-        let Some(index) = &self.index else {
-            return Ok(after);
-        };
-        let owner = note.map(|note| note.owner.as_str());
-        if let Some(former) = has.owner().filter(|former| Some(*former) != owner) {
-            // An entry that cannot be read stays until it expires.
-            let entry = index.owners.entry(former, key).await.inspect_err(warn).unwrap_or_default();
-            after.former = entry.map(|entry| (former.to_owned(), entry));
+    /// Notes the session at `key` before it is saved: see [`Owners::before_save`].
+    pub(crate) async fn before_save(&self, key: &Key, was: &Indexed, will: &Indexed) -> Result<Saving> {
+        match &self.index {
+            Some(index) => index.owners.before_save(key, was, will).await,
+            None => Ok(Saving::default()),
         }
-        match note {
-            Some(note) if has.owner() == owner => index.touch(note, key, has.deadline, expiry).await?,
-            Some(note) => {
-                index.add(note, key, expiry).await?;
-                after.signed_in = Some(note.owner.clone());
-            }
-            None => {}
-        }
-        Ok(after)
     }
 
     /// Notes the session again after a conflict: in the meantime, its entry may have been removed.
-    pub(crate) async fn note_again(&self, note: Option<&Note>, key: &Key, expiry: Expiry) -> Result<()> {
-        match (&self.index, note) {
-            (Some(index), Some(note)) => index.add(note, key, expiry).await,
+    pub(crate) async fn note_again(&self, owner: Option<&Owner>, key: &Key, expiry: Expiry) -> Result<()> {
+        match (&self.index, owner) {
+            (Some(index), Some(owner)) => index.owners.add(owner, key, Deadline::after(expiry)).await,
             _ => Ok(()),
         }
     }
 
     /// Notes a session before it is touched.
-    pub(crate) async fn before_touch(&self, has: &Indexed, key: &Key, expiry: Expiry) -> Result<()> {
-        match (&self.index, &has.note) {
-            (Some(index), Some(note)) => index.touch(note, key, has.deadline, expiry).await,
-            _ => Ok(()),
+    pub(crate) async fn before_touch(&self, key: &Key, was: &Indexed, expiry: Expiry) -> Result<()> {
+        match &self.index {
+            Some(index) => index.owners.before_touch(key, was, Deadline::after(expiry)).await,
+            None => Ok(()),
         }
     }
 
-    /// Removes the entry of the former owner, and deletes the oldest sessions of the new one. Only logs errors:
-    /// the session is saved, and the next sign-in deletes them.
-    pub(crate) async fn after_save(&self, after: AfterSave, key: &Key) {
-        let Some(index) = &self.index else {
-            return;
-        };
-        if let Some((former, entry)) = after.former {
-            index.owners.remove(&former, &[entry]).await.inspect_err(warn).unwrap_or_default();
-        }
-        if let (Some(owner), Some(most)) = (after.signed_in, index.most) {
-            index.owners.limit(&owner, most, key, self).await.inspect_err(warn).unwrap_or_default();
+    /// Completes the index after a save: see [`Owners::after_save`].
+    pub(crate) async fn after_save(&self, saving: Saving, key: &Key) {
+        if let Some(index) = &self.index {
+            index.owners.after_save(saving, key, self).await;
         }
     }
 
@@ -169,8 +98,8 @@ impl<T> Shared<T> {
         }
         let is_theirs = match self.decode(&key, &record.value).await {
             Ok(session) => {
-                let note = session.and_then(|session| self.note_of(&session.value));
-                note.is_some_and(|note| note.owner == owner)
+                let own = session.and_then(|session| self.owner_of(&session.value));
+                own.is_some_and(|own| own.id == owner)
             }
             // Its owner cannot be read, but was noted.
             Err(error) if matches!(error.kind(), ErrorKind::Codec | ErrorKind::Corrupt) => true,
@@ -192,8 +121,4 @@ impl<T> Lookup for Shared<T> {
         }
         found
     }
-}
-
-fn warn(error: &Error) {
-    tracing::warn!(kind = %error.kind(), %error, "the index of owners could not be updated after a session was saved");
 }

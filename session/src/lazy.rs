@@ -10,11 +10,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use larder_core::{Error, ErrorKind, Expiry, Key, Result};
+use larder_owners::{Deadline, Indexed};
 use parking_lot::Mutex;
 
 use crate::{
     content::Marks,
-    index::Indexed,
     queue::{Nesting, QueuePermit},
     session::warn_of_loss,
     shared::Shared,
@@ -466,24 +466,25 @@ impl<T> Inner<T> {
     async fn overwrite(&self, key: &Key, value: Option<&T>) -> Result<()> {
         let shared = &self.shared;
         let mut slot = Slot::unknown(key.clone());
-        let (mut stored, mut note) = (None, None);
+        let (mut stored, mut owner) = (None, None);
         if let Some(value) = value {
             let bare = shared.content.format.encode_bare(value);
             let encoded = bare.and_then(|bare| shared.content.encode(value, bare, Marks::default()));
             stored = encoded.map_err(|error| shared.store().name_entry(error, key))?;
-            note = stored.as_ref().and_then(|_| shared.note_of(value));
+            owner = stored.as_ref().and_then(|_| shared.owner_of(value));
         }
-        let mut indexed = Indexed::NONE;
+        let mut was = Indexed::NONE;
         if stored.is_none() || shared.index.is_some() {
             // A delete and the index need the session's current key. A write fails on a redirect and then follows
             // it.
             let before = slot.look(shared).await?;
-            indexed = shared.indexed(&slot.key, before.as_deref()).await;
+            was = shared.indexed(&slot.key, before.as_deref()).await;
         }
         let expiry = stored.as_ref().map_or(Expiry::Never, |(_, expiry)| *expiry);
-        let after = shared.before_save(&indexed, note.as_ref(), &slot.key, expiry).await?;
-        slot.overwrite(shared, stored, note.as_ref()).await?;
-        shared.after_save(after, &slot.key).await;
+        let will = Indexed { owner, deadline: Deadline::after(expiry) };
+        let saving = shared.before_save(&slot.key, &was, &will).await?;
+        slot.overwrite(shared, stored, will.owner.as_ref()).await?;
+        shared.after_save(saving, &slot.key).await;
         shared.note_use(&slot.key);
         Ok(())
     }

@@ -92,7 +92,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The first error, after the other sessions were deleted. A second call continues.
     pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
         match &self.shared.index {
-            Some(index) => index.owners.delete(owner, None, &*self.shared).await,
+            Some(index) => index.owners.delete(owner, |_| true, &*self.shared).await,
             None => Ok(0),
         }
     }
@@ -110,6 +110,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         };
         // It may have moved.
         let own = self.shared.resolver.find(&key).await?.key;
-        index.owners.delete(owner, Some(&own), &*self.shared).await
+        index.owners.delete(owner, |key| *key != own, &*self.shared).await
     }
 }

@@ -11,11 +11,10 @@ use futures_util::{
     future::{Either, Map},
 };
 use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis};
-use larder_owners::Deadline;
+use larder_owners::{Deadline, Indexed};
 
 use crate::{
     conflicts::Retries,
-    index::Indexed,
     key::{IntoSessionKey, RESERVED},
     lazy::LazySession,
     lease::{Lease, Leases},
@@ -389,7 +388,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let Some(decoded) = self.shared.decode(&found.key, &record.value).await? else {
             return Ok(None);
         };
-        let indexed = Indexed { note: self.shared.note_of(&decoded.value), deadline };
+        let indexed = Indexed { owner: self.shared.owner_of(&decoded.value), deadline };
         self.shared.extend(&found.key, record.version, decoded.marks.end, &indexed).await?;
         Ok(Some(decoded.value))
     }
@@ -422,10 +421,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
             looked => looked?,
         };
-        let indexed = self.shared.indexed(&slot.key, stored.as_deref()).await;
-        let after = self.shared.before_save(&indexed, None, &slot.key, Expiry::Never).await?;
+        let was = self.shared.indexed(&slot.key, stored.as_deref()).await;
+        let saving = self.shared.before_save(&slot.key, &was, &Indexed::NONE).await?;
         slot.overwrite(&self.shared, None, None).await?;
-        self.shared.after_save(after, &slot.key).await;
+        self.shared.after_save(saving, &slot.key).await;
         Ok(stored.is_some())
     }
 

@@ -6,12 +6,11 @@ use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version,
     WriteOptions, clock::unix_millis,
 };
-use larder_owners::Deadline;
+use larder_owners::{Deadline, Indexed, Owner};
 
 use crate::{
     conflicts::{ConflictPolicy, Retries},
     content::{Decoded, Marks},
-    index::{Indexed, Note},
     lifetime::End,
     moves::Found,
     queue::{Identity, Nested, Nesting, QueuePermit, is_nested, note_write},
@@ -125,9 +124,9 @@ impl<T> State<T> {
             .interpret(bytes, left)
             .await
             .map_err(|error| shared.store().name_entry(error, &slot.key))?;
-        let note = origin.bytes.as_ref().and_then(|_| shared.note_of(&value));
+        let owner = origin.bytes.as_ref().and_then(|_| shared.owner_of(&value));
         Ok(Self {
-            indexed: Indexed { note, deadline },
+            indexed: Indexed { owner, deadline },
             shared: Arc::clone(shared),
             permit: Some(permit),
             nesting,
@@ -318,8 +317,8 @@ impl<T> State<T> {
             }
             Plan::Delete => self.replace(None, None).await,
             Plan::Write(bytes, expiry) => {
-                let note = self.shared.note_of(&self.value);
-                self.replace(Some((bytes, expiry)), note).await?;
+                let owner = self.shared.owner_of(&self.value);
+                self.replace(Some((bytes, expiry)), owner).await?;
                 self.shared.note_use(&self.slot.key);
                 Ok(())
             }
@@ -327,14 +326,14 @@ impl<T> State<T> {
     }
 
     /// Writes or deletes the session. The index first: a session missing from it could not be revoked.
-    async fn replace(&mut self, value: Option<(Bytes, Expiry)>, note: Option<Note>) -> Result<()> {
+    async fn replace(&mut self, value: Option<(Bytes, Expiry)>, owner: Option<Owner>) -> Result<()> {
         let expiry = value.as_ref().map_or(Expiry::Never, |(_, expiry)| *expiry);
-        let deadline = Deadline::after(expiry);
-        let after = self.shared.before_save(&self.indexed, note.as_ref(), &self.slot.key, expiry).await?;
-        self.slot.replace(&self.shared, value, note.as_ref()).await?;
+        let will = Indexed { owner, deadline: Deadline::after(expiry) };
+        let saving = self.shared.before_save(&self.slot.key, &self.indexed, &will).await?;
+        self.slot.replace(&self.shared, value, will.owner.as_ref()).await?;
         self.saved = true;
-        self.indexed = Indexed { note, deadline };
-        self.shared.after_save(after, &self.slot.key).await;
+        self.indexed = will;
+        self.shared.after_save(saving, &self.slot.key).await;
         Ok(())
     }
 }
@@ -346,34 +345,34 @@ impl Slot {
     }
 
     /// Writes or deletes on the condition that the entry is unchanged since it was read. With
-    /// `LastWriteWins`, writes unconditionally, but never over a marker. `note` is already in the index.
+    /// `LastWriteWins`, writes unconditionally, but never over a marker. `owner` is already in the index.
     async fn replace<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
-        note: Option<&Note>,
+        owner: Option<&Owner>,
     ) -> Result<()> {
         if shared.conflicts == ConflictPolicy::LastWriteWins {
-            return self.overwrite_with(shared, value, note, Overwrite::Sessions).await;
+            return self.overwrite_with(shared, value, owner, Overwrite::Sessions).await;
         }
         self.replace_once(shared, value).await
     }
 
-    /// Writes or deletes unconditionally, at the session's current key. `note` is already in the index.
+    /// Writes or deletes unconditionally, at the session's current key. `owner` is already in the index.
     pub(crate) async fn overwrite<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
-        note: Option<&Note>,
+        owner: Option<&Owner>,
     ) -> Result<()> {
-        self.overwrite_with(shared, value, note, Overwrite::Anything).await
+        self.overwrite_with(shared, value, owner, Overwrite::Anything).await
     }
 
     async fn overwrite_with<T>(
         &mut self,
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
-        note: Option<&Note>,
+        owner: Option<&Owner>,
         overwrite: Overwrite,
     ) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
@@ -384,7 +383,7 @@ impl Slot {
                         shared.decode(&self.key, &value).await?;
                     }
                     if let Some((_, expiry)) = &value {
-                        shared.note_again(note, &self.key, *expiry).await?;
+                        shared.note_again(owner, &self.key, *expiry).await?;
                     }
                 }
                 outcome => return outcome,
@@ -470,7 +469,7 @@ impl<T> Shared<T> {
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
             // First the index: a session that outlives its entry could not be revoked.
-            self.before_touch(indexed, key, expiry).await?;
+            self.before_touch(key, indexed, expiry).await?;
             if self.resolver.touch(key, version, expiry).await? {
                 self.note_use(key);
             }
