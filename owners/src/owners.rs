@@ -53,6 +53,12 @@ impl Owners {
         Ok(Self { store, namespace: namespace.into(), most: None })
     }
 
+    /// Sets another namespace.
+    #[must_use]
+    pub fn with_namespace(self, namespace: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), ..self }
+    }
+
     /// Limits the number of sessions per owner: after a sign-in, the oldest ones are deleted. The new one stays.
     /// Default: no limit. A sign-in reads the index once more, and the sessions only if it names more than `most`.
     #[must_use]

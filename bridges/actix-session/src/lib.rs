@@ -1,12 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
-mod keys;
-mod sessions;
 mod store;
 mod stored;
-mod versions;
 
 pub use larder_core::{Error, ErrorKind, Result};
+pub use larder_web_sessions::OwnedSession;
 
-pub use crate::store::LarderStore;
+pub use crate::store::{LarderStore, handle};

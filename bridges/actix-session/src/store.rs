@@ -1,14 +1,25 @@
 //! The session store.
 
-use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
-use larder_core::{Error, ErrorKind, IntoStore, Result, Store};
+use std::time::Duration;
+
+use actix_session::storage::{
+    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
+use larder_core::{Expiry, IntoStore, Result, Store};
+use larder_web_sessions::{OwnedSession, Sessions};
 
 use crate::{
     error::{not_loaded, not_saved, not_updated},
-    keys::{Form, Keys},
-    sessions::{Sessions, expiry},
-    stored::State,
+    stored::{Session, State},
 };
+
+/// The length of actix-session's keys.
+const LENGTH: usize = 64;
+/// The maximal number of keys to try for a new session. A random key is practically always free; a storage
+/// where this many are taken is broken.
+const DRAWS: usize = 8;
+/// The name under which a loaded session has its handle. It is not stored.
+const HANDLE: &str = "larder.handle";
 
 /// Keeps the sessions of actix-session in a Larder storage.
 ///
@@ -27,7 +38,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct LarderStore {
-    sessions: Sessions,
+    sessions: Sessions<State>,
     revives: bool,
 }
 
@@ -47,15 +58,7 @@ impl LarderStore {
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     pub fn new(storage: impl IntoStore) -> Result<Self> {
-        let store = storage.into();
-        let info = store.info();
-        let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => return Ok(Self { sessions: Sessions::new(store)?, revives: true }),
-            (false, _) => "expiry",
-            (true, false) => "compare-and-swap",
-        };
-        let message = format!("the storage does not support {lacks}, which sessions need: use another");
-        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
+        Ok(Self { sessions: Sessions::new(storage)?, revives: true })
     }
 
     /// Sets the prefix of the keys, so that several services can share a storage. Default: `session:`. End it
@@ -74,9 +77,9 @@ impl LarderStore {
     /// assert!(store.with_prefix("line\nbreak").is_err());
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
-    pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Result<Self> {
-        self.sessions.keys = Keys::new(prefix.as_ref(), self.sessions.keys.form)?;
-        Ok(self)
+    pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
+        let sessions = self.sessions.with_prefix(prefix.as_ref(), &"k".repeat(LENGTH))?;
+        Ok(Self { sessions, ..self })
     }
 
     /// Stores sessions under their plain session keys, as actix-session's own stores do, so that both can read
@@ -90,9 +93,8 @@ impl LarderStore {
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     #[must_use]
-    pub fn with_plain_ids(mut self) -> Self {
-        self.sessions.keys.form = Form::Plain;
-        self
+    pub fn with_plain_ids(self) -> Self {
+        Self { sessions: self.sessions.with_plain_ids(), ..self }
     }
 
     /// Also finds sessions that were stored under their plain session keys, and moves each one to its hashed key
@@ -107,9 +109,8 @@ impl LarderStore {
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     #[must_use]
-    pub fn migrating_plain_ids(mut self) -> Self {
-        self.sessions.keys.form = Form::Migrating;
-        self
+    pub fn migrating_plain_ids(self) -> Self {
+        Self { sessions: self.sessions.migrating_plain_ids(), ..self }
     }
 
     /// Sets the maximum size of a stored session, in bytes. Default: 1 MiB. To save or update a larger session fails
@@ -123,9 +124,8 @@ impl LarderStore {
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     #[must_use]
-    pub fn with_max_size(mut self, bytes: usize) -> Self {
-        self.sessions.max_size = bytes;
-        self
+    pub fn with_max_size(self, bytes: usize) -> Self {
+        Self { sessions: self.sessions.with_max_size(bytes), ..self }
     }
 
     /// Makes an update fail, with response 500, if the session no longer exists. By default, such an update
@@ -154,18 +154,133 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub const fn storage(&self) -> &Store {
-        &self.sessions.store
+        self.sessions.storage()
     }
+
+    /// Sets a function that returns the owner of a session, and maintains an index of owners: with it,
+    /// [`sessions_of`](Self::sessions_of) lists the sessions of a user, and
+    /// [`delete_by_owner`](Self::delete_by_owner) logs the user out everywhere. The function gets the state of the
+    /// session, names and JSON values, and must always return the same owner for the same state. `None`: the session
+    /// has no owner, because nobody has signed in, for example.
+    ///
+    /// Sessions with owners do not revive: see [`without_revival`](Self::without_revival).
+    /// [The crate's page](crate#log-out-everywhere) has the costs, and an example for actix-identity.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?
+    ///     .with_owner(|state| serde_json::from_str(state.get("user")?).ok())
+    ///     .with_device(|state| serde_json::from_str(state.get("device")?).ok())
+    ///     .with_max_per_owner(5);
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_owner(self, owner: impl Fn(&State) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { sessions: self.sessions.with_owner(owner), revives: false }
+    }
+
+    /// Sets a function that returns the name of the device of a session, for [`sessions_of`](Self::sessions_of). At
+    /// most 256 characters are stored. Needs [`with_owner`](Self::with_owner).
+    #[must_use]
+    pub fn with_device(self, device: impl Fn(&State) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { sessions: self.sessions.with_device(device), ..self }
+    }
+
+    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted; the new one stays.
+    /// Default: no limit. Needs [`with_owner`](Self::with_owner).
+    #[must_use]
+    pub fn with_max_per_owner(self, most: usize) -> Self {
+        Self { sessions: self.sessions.with_max_per_owner(most), ..self }
+    }
+
+    /// Returns the sessions of `owner`, in the order of their sign-ins. Empty without
+    /// [`with_owner`](Self::with_owner). Two batches of reads, however many sessions the storage has.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
+    /// of the index.
+    pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
+        self.sessions.sessions_of::<Session>(owner).await
+    }
+
+    /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. A request that is running
+    /// cannot save its session afterwards, and gets the response 500.
+    ///
+    /// # Errors
+    ///
+    /// The first error, after the other sessions were deleted. A second call continues.
+    pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
+        self.sessions.delete_of::<Session>(owner, |_| true).await
+    }
+
+    /// Deletes all sessions of `owner` but the one with this [`handle`], to log out a user everywhere else. Returns
+    /// their number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`delete_by_owner`](Self::delete_by_owner).
+    pub async fn delete_others_by_owner(&self, owner: &str, handle: &str) -> Result<u64> {
+        self.sessions.delete_of::<Session>(owner, |other| other != handle).await
+    }
+
+    /// Deletes the session of `owner` with this [handle](OwnedSession::handle), to log out one device. Returns whether
+    /// it existed. A session of another owner is not deleted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`delete_by_owner`](Self::delete_by_owner).
+    pub async fn delete_session_of(&self, owner: &str, handle: &str) -> Result<bool> {
+        Ok(self.sessions.delete_of::<Session>(owner, |other| other == handle).await? > 0)
+    }
+
+    /// Saves a new session under a free key.
+    async fn create(&self, session: &Session, expiry: Expiry) -> Result<SessionKey> {
+        for _ in 0..DRAWS {
+            let key = generate_session_key();
+            if self.sessions.insert(key.as_ref(), session, || expiry).await? {
+                return Ok(key);
+            }
+        }
+        Err(self.sessions.no_free_id())
+    }
+
+    /// Returns the session to store.
+    fn session(&self, mut state: State) -> Session {
+        if self.sessions.have_owners() {
+            state.remove(HANDLE);
+        }
+        Session(state)
+    }
+}
+
+/// Returns the handle of the session of a request, as [`OwnedSession::handle`] does: to mark this session in a list, or
+/// to spare it in [`delete_others_by_owner`](LarderStore::delete_others_by_owner). `None` if the session is new, or if
+/// the store has no [`with_owner`](LarderStore::with_owner).
+///
+/// actix-session does not tell a request the key of its session. So the store adds the handle to a loaded state, as
+/// `larder.handle`, and removes it before the state is stored.
+#[must_use]
+pub fn handle(session: &actix_session::Session) -> Option<String> {
+    session.get(HANDLE).ok().flatten()
 }
 
 impl SessionStore for LarderStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
-        let Some(place) = self.sessions.keys.accept(session_key) else { return Ok(None) };
-        self.sessions.load(&place).await.map_err(not_loaded)
+        let Some(id) = accepted(session_key) else { return Ok(None) };
+        let found: Option<Session> = self.sessions.find(id).await.map_err(not_loaded)?;
+        Ok(found.map(|Session(mut state)| {
+            if self.sessions.have_owners() {
+                // Base64 needs no escape.
+                state.insert(HANDLE.to_owned(), format!("\"{}\"", larder_web_sessions::handle(id)));
+            }
+            state
+        }))
     }
 
     async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
-        self.sessions.create(&state, expiry(ttl)).await.map_err(not_saved)
+        self.create(&self.session(state), expiry(ttl)).await.map_err(not_saved)
     }
 
     async fn update(
@@ -174,8 +289,9 @@ impl SessionStore for LarderStore {
         state: State,
         ttl: &time::Duration,
     ) -> Result<SessionKey, UpdateError> {
-        let replaced = match self.sessions.keys.accept(&session_key) {
-            Some(place) => self.sessions.replace(&place, &state, expiry(ttl)).await.map_err(not_updated)?,
+        let (session, expiry) = (self.session(state), expiry(ttl));
+        let replaced = match accepted(&session_key) {
+            Some(id) => self.sessions.replace(id, &session, || expiry).await.map_err(not_updated)?,
             None => false,
         };
         if replaced {
@@ -184,12 +300,12 @@ impl SessionStore for LarderStore {
         if !self.revives {
             return Err(not_updated(self.sessions.gone()));
         }
-        self.sessions.create(&state, expiry(ttl)).await.map_err(not_updated)
+        self.create(&session, expiry).await.map_err(not_updated)
     }
 
     async fn update_ttl(&self, session_key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
-        if let Some(place) = self.sessions.keys.accept(session_key) {
-            self.sessions.touch(&place, expiry(ttl)).await?;
+        if let Some(id) = accepted(session_key) {
+            self.sessions.touch::<Session>(id, expiry(ttl)).await?;
         }
         Ok(())
     }
@@ -197,9 +313,32 @@ impl SessionStore for LarderStore {
     /// Called by the middleware at a login (`renew`) and a logout (`purge`), after the request has loaded the
     /// session. Deletes without another check, so it also deletes a value that was written since.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
-        if let Some(place) = self.sessions.keys.accept(session_key) {
-            self.sessions.delete(&place).await?;
+        if let Some(id) = accepted(session_key) {
+            self.sessions.remove::<Session>(id).await?;
         }
         Ok(())
+    }
+}
+
+/// Returns the session key, or `None` if actix-session cannot have generated it.
+fn accepted(session_key: &SessionKey) -> Option<&str> {
+    let text = session_key.as_ref();
+    let generated = text.len() == LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    generated.then_some(text)
+}
+
+/// A TTL of zero or less means that the session has expired.
+fn expiry(ttl: &time::Duration) -> Expiry {
+    Expiry::After(Duration::try_from(*ttl).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ttl_is_never_negative() {
+        assert!(expiry(&time::Duration::seconds(-1)).is_elapsed());
+        assert_eq!(expiry(&time::Duration::microseconds(1_001)).as_millis(), Some(2));
     }
 }

@@ -2,21 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use larder_core::{Bytes, Codec, Error, ErrorKind, Json, Result, unique};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Json, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(crate) type State = HashMap<String, String>;
 
-/// A stored value.
+/// A session. The id is not part of the form.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    Session(State),
-    /// The announcement that a session is moving to this key. It is not a session.
-    Moving,
-}
-
-const MOVING: &str = "moving";
+pub(crate) struct Session(pub(crate) State);
 
 /// The form of actix-session's main branch, which is not released. Each value is JSON, not JSON in a string.
 #[derive(Deserialize)]
@@ -26,41 +20,41 @@ struct Versioned {
     state: HashMap<String, Box<RawValue>>,
 }
 
-/// Writes the form of actix-session 0.11.
-pub(crate) fn encode(state: &State) -> Result<Bytes> {
-    // Sorted by name, so that equal sessions are equal bytes.
-    Json.encode(&state.iter().collect::<BTreeMap<_, _>>())
-}
+impl larder_web_sessions::Session for Session {
+    type Data = State;
 
-/// Writes the announcement of a move. Each is unique, so that two have different versions in every storage.
-pub(crate) fn announcement() -> Result<Bytes> {
-    Json.encode(&(MOVING, format!("{:016x}", unique::id64())))
-}
-
-/// Reads both forms of a session. No value has both: the members of the released form are strings, whatever their
-/// names, and those of the versioned form are a number and an object.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Stored> {
-    let error = match Json.decode(bytes) {
-        Ok(state) => return Ok(Stored::Session(state)),
-        Err(error) => error,
-    };
-    // serde would also read the struct from an array.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return match Json.decode::<(String, String)>(bytes) {
-            Ok((kind, _)) if kind == MOVING => Ok(Stored::Moving),
-            _ => Err(foreign(error)),
-        };
+    fn data(&self) -> &State {
+        &self.0
     }
-    match Json.decode(bytes) {
-        Ok(Versioned { v: 1, state }) => {
-            let text = |value: Box<RawValue>| String::from(Box::<str>::from(value));
-            Ok(Stored::Session(state.into_iter().map(|(name, value)| (name, text(value))).collect()))
+
+    /// Writes the form of actix-session 0.11.
+    fn encode(&self, _: Option<&str>) -> Result<Bytes> {
+        // Sorted by name, so that equal sessions are equal bytes.
+        Json.encode(&self.0.iter().collect::<BTreeMap<_, _>>())
+    }
+
+    /// Reads both forms. No value has both: the members of the released form are strings, whatever their names, and
+    /// those of the versioned form are a number and an object.
+    fn decode(value: &[u8], _: Option<&str>) -> Result<Self> {
+        let error = match Json.decode(value) {
+            Ok(state) => return Ok(Self(state)),
+            Err(error) => error,
+        };
+        // serde would also read the struct from an array.
+        if !value.trim_ascii_start().starts_with(b"{") {
+            return Err(foreign(error));
         }
-        Ok(Versioned { v: 2.., .. }) => Err(Error::new(
-            ErrorKind::VersionTooNew,
-            "a newer version of actix-session wrote this session; it was left unchanged",
-        )),
-        Ok(Versioned { v: 0, .. }) | Err(_) => Err(foreign(error)),
+        match Json.decode(value) {
+            Ok(Versioned { v: 1, state }) => {
+                let text = |value: Box<RawValue>| String::from(Box::<str>::from(value));
+                Ok(Self(state.into_iter().map(|(name, value)| (name, text(value))).collect()))
+            }
+            Ok(Versioned { v: 2.., .. }) => Err(Error::new(
+                ErrorKind::VersionTooNew,
+                "a newer version of actix-session wrote this session; it was left unchanged",
+            )),
+            Ok(Versioned { v: 0, .. }) | Err(_) => Err(foreign(error)),
+        }
     }
 }
 
@@ -71,6 +65,8 @@ fn foreign(error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use larder_web_sessions::Session as _;
+
     use super::*;
 
     fn state<const N: usize>(members: [(&str, &str); N]) -> State {
@@ -78,17 +74,22 @@ mod tests {
     }
 
     fn session(text: &str) -> State {
-        match decode(text.as_bytes()).unwrap() {
-            Stored::Session(state) => state,
-            Stored::Moving => panic!("an announcement"),
-        }
+        decode(text.as_bytes()).unwrap()
+    }
+
+    fn encode(state: &State) -> Bytes {
+        Session(state.clone()).encode(None).unwrap()
+    }
+
+    fn decode(value: &[u8]) -> Result<State> {
+        Session::decode(value, None).map(|session| session.0)
     }
 
     #[test]
     fn the_written_form_is_that_of_actix_sessions_own_stores() {
         let state = state([("name", r#""ann""#), ("count", "2")]);
         let text = r#"{"count":"2","name":"\"ann\""}"#;
-        assert_eq!(encode(&state).unwrap(), text);
+        assert_eq!(encode(&state), text);
         assert_eq!(session(text), state);
     }
 
@@ -115,7 +116,7 @@ mod tests {
             state([("v", "1"), ("state", "{}"), ("name", r#""ann""#)]),
             state([("v", "1")]),
         ] {
-            assert_eq!(decode(&encode(&state).unwrap()).unwrap(), Stored::Session(state));
+            assert_eq!(decode(&encode(&state)).unwrap(), state);
         }
         let inner = r#"{"v":1,"state":{"v":2,"state":{"name":"ann"}}}"#;
         assert_eq!(session(inner), state([("v", "2"), ("state", r#"{"name":"ann"}"#)]));
@@ -137,18 +138,10 @@ mod tests {
             ("[1,{}]", ErrorKind::Codec),
             ("[2,{}]", ErrorKind::Codec),
             (r#"["name","ann"]"#, ErrorKind::Codec),
-            (r#"["moving"]"#, ErrorKind::Codec),
+            (r#"["moving","1"]"#, ErrorKind::Codec),
             ("", ErrorKind::Codec),
         ] {
             assert_eq!(decode(text.as_bytes()).unwrap_err().kind(), kind, "{text}");
         }
-    }
-
-    #[test]
-    fn announcements_are_unique_and_no_sessions() {
-        let (one, other) = (announcement().unwrap(), announcement().unwrap());
-        assert_ne!(one, other);
-        assert_eq!(decode(&one).unwrap(), Stored::Moving);
-        assert_ne!(decode(br#"{"moving":"1"}"#).unwrap(), Stored::Moving);
     }
 }

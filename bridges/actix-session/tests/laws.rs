@@ -397,7 +397,7 @@ async fn too_large(target: Target) {
 fn is_too_large(error: &anyhow::Error, limit: usize) {
     assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::TooLarge);
     let text = format!("{error:#}");
-    assert!(text.contains(&format!("has {} bytes; at most {limit} are", limit + 1)), "{text}");
+    assert!(text.contains(&format!("has {} bytes, but the maximum is {limit}", limit + 1)), "{text}");
     assert!(!text.contains("zoe"), "{text}");
 }
 

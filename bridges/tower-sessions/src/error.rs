@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use larder_core::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind, Operation};
 
 /// An error of tower-sessions. It keeps only a text, without source and kind, so the text contains both.
 #[derive(Debug)]
@@ -12,17 +12,11 @@ pub(crate) enum Failure {
     Backend(String),
 }
 
-impl Failure {
-    /// Creates the error for a session that cannot be written.
-    pub(crate) fn encoding(error: Error) -> Self {
-        Self::Encode(text(&error))
-    }
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = text(&error);
         match error.kind() {
+            ErrorKind::Codec if error.operation() == Some(Operation::Write) => Self::Encode(text),
             ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::VersionTooNew => Self::Decode(text),
             ErrorKind::InvalidValue | ErrorKind::TooLarge => Self::Encode(text),
             _ => Self::Backend(text),
@@ -42,8 +36,6 @@ fn text(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::Operation;
-
     use super::*;
 
     #[test]
@@ -69,6 +61,8 @@ mod tests {
         let of = |kind| Failure::from(Error::new(kind, "no"));
         assert!(matches!(of(ErrorKind::Corrupt), Failure::Decode(_)));
         assert!(matches!(of(ErrorKind::Codec), Failure::Decode(_)));
+        let encoding = Error::new(ErrorKind::Codec, "no").with_operation(Operation::Write);
+        assert!(matches!(Failure::from(encoding), Failure::Encode(_)));
         assert!(matches!(of(ErrorKind::VersionTooNew), Failure::Decode(_)));
         assert!(matches!(of(ErrorKind::InvalidValue), Failure::Encode(_)));
         assert!(matches!(of(ErrorKind::TooLarge), Failure::Encode(_)));

@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
-mod operations;
-mod seen;
 mod store;
 mod stored;
 
@@ -35,5 +33,6 @@ mod tower_sessions_0_15 {
 }
 
 pub use larder_core::{Error, ErrorKind, Result};
+pub use larder_web_sessions::OwnedSession;
 
 pub use crate::store::LarderStore;

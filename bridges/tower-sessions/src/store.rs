@@ -1,12 +1,15 @@
 //! The session store.
 
-use std::sync::Arc;
+use std::{collections::HashMap, fmt::Display};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use larder_core::{Error, ErrorKind, IntoStore, Key, Result, Store};
-use sha2::{Digest as _, Sha256};
+use larder_core::{IntoStore, Result, Store};
+use larder_web_sessions::{OwnedSession, Sessions};
+use serde_json::Value;
 
-use crate::{operations::Place, seen::Seen};
+use crate::stored::Session;
+
+/// An id of the maximum length: each has this length.
+const LONGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Keeps the sessions of tower-sessions in a Larder storage.
 ///
@@ -24,24 +27,7 @@ use crate::{operations::Place, seen::Seen};
 /// ```
 #[derive(Clone, Debug)]
 pub struct LarderStore {
-    pub(crate) store: Store,
-    prefix: Arc<str>,
-    ids: Ids,
-    pub(crate) max_size: usize,
-    pub(crate) seen: Arc<Seen>,
-}
-
-/// The maximum size of a stored session, unless the program sets another: 1 MiB.
-const MAX_SIZE: usize = 1 << 20;
-
-/// The keys of sessions. The key of a hashed id begins with `#` after the prefix. A plain id has only letters,
-/// digits, `-` and `_`, so any other character is free for other kinds of entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ids {
-    Hashed,
-    /// Hashed, and plain for sessions that have not moved yet.
-    Migrating,
-    Plain,
+    pub(crate) sessions: Sessions<HashMap<String, Value>>,
 }
 
 impl LarderStore {
@@ -60,19 +46,7 @@ impl LarderStore {
     /// # Ok::<(), larder_tower_sessions::Error>(())
     /// ```
     pub fn new(storage: impl IntoStore) -> Result<Self> {
-        let store = storage.into();
-        let info = store.info();
-        let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => {
-                let prefix = Arc::from("session:");
-                let seen = Arc::new(Seen::new());
-                return Ok(Self { store, prefix, ids: Ids::Hashed, max_size: MAX_SIZE, seen });
-            }
-            (false, _) => "expiry",
-            (true, false) => "compare-and-swap",
-        };
-        let message = format!("the storage does not support {lacks}, which sessions need: use another");
-        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
+        Sessions::new(storage).map(|sessions| Self { sessions })
     }
 
     /// Sets the prefix of the keys, so that several services can share a storage. Default: `session:`. End it
@@ -90,10 +64,8 @@ impl LarderStore {
     /// # Ok::<(), larder_tower_sessions::Error>(())
     /// ```
     pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
-        let prefix = prefix.as_ref();
-        // The longest key. Its length does not depend on the id.
-        hashed(prefix, "")?;
-        Ok(Self { prefix: Arc::from(prefix), ..self })
+        let sessions = self.sessions.with_prefix(prefix.as_ref(), LONGEST)?;
+        Ok(Self { sessions })
     }
 
     /// Sets the maximum size of a stored session, in bytes. Default: 1 MiB. To create or save a larger session fails
@@ -108,7 +80,7 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub fn with_max_size(self, bytes: usize) -> Self {
-        Self { max_size: bytes, ..self }
+        Self { sessions: self.sessions.with_max_size(bytes) }
     }
 
     /// Stores sessions under their plain ids, which also are in the values. **Whoever can read the storage or a
@@ -123,7 +95,7 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub fn with_plain_ids(self) -> Self {
-        Self { ids: Ids::Plain, ..self }
+        Self { sessions: self.sessions.with_plain_ids() }
     }
 
     /// Also finds sessions that were stored under their plain ids, and moves each one to its hashed id when it is
@@ -143,7 +115,7 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub fn migrating_plain_ids(self) -> Self {
-        Self { ids: Ids::Migrating, ..self }
+        Self { sessions: self.sessions.migrating_plain_ids() }
     }
 
     /// Returns the storage, for example to list sessions or to close it.
@@ -157,31 +129,103 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub const fn storage(&self) -> &Store {
-        &self.store
+        self.sessions.storage()
     }
 
-    /// Returns the place in which the session is written.
-    pub(crate) fn place<'a>(&self, id: &'a str) -> Result<Place<'a>> {
-        match self.ids {
-            Ids::Plain => plain(&self.prefix, id),
-            Ids::Hashed | Ids::Migrating => hashed(&self.prefix, id),
-        }
+    /// Sets a function that returns the owner of a session, and maintains an index of owners: with it,
+    /// [`sessions_of`](Self::sessions_of) lists the sessions of a user, and
+    /// [`delete_by_owner`](Self::delete_by_owner) logs the user out everywhere. The function gets the data of the
+    /// session, and must always return the same owner for the same data. `None`: the session has no owner, because
+    /// nobody has signed in, for example.
+    ///
+    /// [The crate's page](crate#log-out-everywhere) has the costs, and an example for axum-login.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?
+    ///     .with_owner(|data| Some(data.get("user")?.as_str()?.to_owned()))
+    ///     .with_device(|data| Some(data.get("device")?.as_str()?.to_owned()))
+    ///     .with_max_per_owner(5);
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_owner(
+        self,
+        owner: impl Fn(&HashMap<String, Value>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { sessions: self.sessions.with_owner(owner) }
     }
 
-    /// Returns the place in which the session may still be.
-    pub(crate) fn old_place<'a>(&self, id: &'a str) -> Result<Option<Place<'a>>> {
-        match self.ids {
-            Ids::Migrating => plain(&self.prefix, id).map(Some),
-            Ids::Hashed | Ids::Plain => Ok(None),
-        }
+    /// Sets a function that returns the name of the device of a session, for [`sessions_of`](Self::sessions_of). At
+    /// most 256 characters are stored. Needs [`with_owner`](Self::with_owner).
+    #[must_use]
+    pub fn with_device(
+        self,
+        device: impl Fn(&HashMap<String, Value>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { sessions: self.sessions.with_device(device) }
     }
-}
 
-fn plain<'a>(prefix: &str, id: &'a str) -> Result<Place<'a>> {
-    Ok(Place { key: Key::new(format!("{prefix}{id}"))?, id: Some(id) })
-}
+    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted; the new one stays.
+    /// Default: no limit. Needs [`with_owner`](Self::with_owner).
+    #[must_use]
+    pub fn with_max_per_owner(self, most: usize) -> Self {
+        Self { sessions: self.sessions.with_max_per_owner(most) }
+    }
 
-fn hashed<'a>(prefix: &str, id: &str) -> Result<Place<'a>> {
-    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
-    Ok(Place { key: Key::new(format!("{prefix}#{hash}"))?, id: None })
+    /// Returns the handle of the session with this id: `LarderStore::handle(id)` for the id that `Session::id`
+    /// returns. It is the same as [`OwnedSession::handle`].
+    ///
+    /// ```
+    /// # use larder_tower_sessions::LarderStore;
+    /// use tower_sessions::session::Id;
+    ///
+    /// assert_eq!(LarderStore::handle(Id(7)), "SxTQl3IniAXTrA4Aug1jh0Mj-6Dp4Hb5UtYRaG0-h2s");
+    /// ```
+    #[must_use]
+    pub fn handle(id: impl Display) -> String {
+        larder_web_sessions::handle(&id.to_string())
+    }
+
+    /// Returns the sessions of `owner`, in the order of their sign-ins. Empty without
+    /// [`with_owner`](Self::with_owner). Two batches of reads, however many sessions the storage has.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
+    /// of the index.
+    pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
+        self.sessions.sessions_of::<Session<'_>>(owner).await
+    }
+
+    /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. A request that is running
+    /// cannot save its session afterwards, and gets the response 500.
+    ///
+    /// # Errors
+    ///
+    /// The first error, after the other sessions were deleted. A second call continues.
+    pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
+        self.sessions.delete_of::<Session<'_>>(owner, |_| true).await
+    }
+
+    /// Deletes all sessions of `owner` but the one with this [handle](Self::handle), to log out a user everywhere
+    /// else. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`delete_by_owner`](Self::delete_by_owner).
+    pub async fn delete_others_by_owner(&self, owner: &str, handle: &str) -> Result<u64> {
+        self.sessions.delete_of::<Session<'_>>(owner, |other| other != handle).await
+    }
+
+    /// Deletes the session of `owner` with this [handle](OwnedSession::handle), to log out one device. Returns whether
+    /// it existed. A session of another owner is not deleted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`delete_by_owner`](Self::delete_by_owner).
+    pub async fn delete_session_of(&self, owner: &str, handle: &str) -> Result<bool> {
+        Ok(self.sessions.delete_of::<Session<'_>>(owner, |other| other == handle).await? > 0)
+    }
 }

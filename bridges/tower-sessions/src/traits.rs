@@ -28,35 +28,45 @@ impl From<Failure> for Error {
 #[async_trait]
 impl SessionStore for LarderStore {
     async fn create(&self, record: &mut Record) -> Result<()> {
-        let mut drawn = 1;
-        while !self.insert(&record.id.to_string(), &session(record)).await? {
-            if drawn == DRAWS {
-                return Err(self.no_free_id().into());
+        for _ in 0..DRAWS {
+            let session = session(record);
+            if self
+                .sessions
+                .insert(&record.id.to_string(), &session, || session.expiry())
+                .await
+                .map_err(Failure::from)?
+            {
+                return Ok(());
             }
             record.id = Id::default();
-            drawn += 1;
         }
-        Ok(())
+        Err(Failure::from(self.sessions.no_free_id()).into())
     }
 
     async fn save(&self, record: &Record) -> Result<()> {
-        Ok(self.replace(&record.id.to_string(), &session(record)).await?)
+        let session = session(record);
+        let replaced = self.sessions.replace(&record.id.to_string(), &session, || session.expiry()).await;
+        if replaced.map_err(Failure::from)? {
+            Ok(())
+        } else {
+            Err(Failure::from(self.sessions.gone()).into())
+        }
     }
 
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        let found = self.find(&id.to_string()).await?;
+        let found: Option<Session<'_>> = self.sessions.find(&id.to_string()).await.map_err(Failure::from)?;
         Ok(found.map(|found| Record { id: *id, data: found.data.into_owned(), expiry_date: found.expires }))
     }
 
     async fn delete(&self, id: &Id) -> Result<()> {
-        Ok(self.remove(&id.to_string()).await?)
+        Ok(self.sessions.remove::<Session<'_>>(&id.to_string()).await.map_err(Failure::from)?)
     }
 }
 
 #[async_trait]
 impl ExpiredDeletion for LarderStore {
     async fn delete_expired(&self) -> Result<()> {
-        Ok(self.purge().await?)
+        Ok(self.sessions.purge().await.map_err(Failure::from)?)
     }
 }
 

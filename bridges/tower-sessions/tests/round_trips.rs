@@ -2,11 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
-mod common;
-
 use axum::{Router, routing::get};
-use common::steps::Steps;
-use larder_bridge_tests::Browser;
+use larder_bridge_tests::{Browser, Steps};
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
 use tower_sessions::{

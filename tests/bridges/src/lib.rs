@@ -1,5 +1,5 @@
-//! Shared code of the bridges' tests: the stores, a storage that a test can break, a minimal storage, a
-//! browser, and the captured log.
+//! Shared code of the bridges' tests: the stores, a storage that a test can break, one that it steps through, a
+//! minimal storage, a browser, and the captured log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
@@ -7,6 +7,7 @@ mod browser;
 mod log;
 mod poor;
 mod probe;
+mod steps;
 mod stores;
 
 pub use crate::{
@@ -14,5 +15,6 @@ pub use crate::{
     log::Log,
     poor::Poor,
     probe::{OCCUPIED, Probe},
+    steps::{Steps, Task, finish, in_every_order, in_random_orders, interrupted},
     stores::{Stores, on_every_adapter},
 };

@@ -1,9 +1,5 @@
 //! Shared code of the tests.
 
-#![allow(dead_code)] // No test uses all of it.
-
-pub(crate) mod steps;
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use larder_core::Key;
 use sha2::{Digest as _, Sha256};

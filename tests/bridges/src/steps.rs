@@ -7,14 +7,14 @@ use std::{
 };
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Error, Info, Key, ReadOptions, Record, Result, Storage, Version,
-    Versions, WriteOptions, Written, async_trait,
+    Bytes, Condition, DeleteOptions, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage,
+    TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 
 /// A storage in memory that yields before each operation. Clones share the state.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Steps {
+pub struct Steps {
     memory: MemoryStorage,
     /// Whether the versions are the content, as in Redis.
     content: bool,
@@ -23,7 +23,8 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// Returns a storage with these versions.
-    pub(crate) fn with_versions(versions: Versions) -> Self {
+    #[must_use]
+    pub fn with_versions(versions: Versions) -> Self {
         Self { content: versions == Versions::Content, ..Self::default() }
     }
 
@@ -43,7 +44,7 @@ impl Steps {
     }
 
     /// Returns the operations since the last call of this method.
-    pub(crate) fn take_calls(&self) -> Vec<&'static str> {
+    pub fn take_calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
@@ -93,14 +94,20 @@ impl Storage for Steps {
         let condition = self.condition(key, &options.condition).await?;
         self.memory.delete(key, &DeleteOptions::new().condition(condition)).await
     }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.step("touch").await;
+        let condition = self.condition(key, &options.condition).await?;
+        self.memory.touch(key, expiry, &options.clone().condition(condition)).await
+    }
 }
 
 /// A task of a schedule. Each poll runs one operation of a [`Steps`] storage.
-pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs tasks in every order of their operations. `start` returns the tasks, and the check of their result.
 /// Returns the number of orders.
-pub(crate) fn in_every_order(start: impl Fn() -> (Vec<Task>, Task)) -> usize {
+pub fn in_every_order(start: impl Fn() -> (Vec<Task>, Task)) -> usize {
     // For each step, the chosen task and the number of tasks that could be chosen.
     let mut choices: Vec<(usize, usize)> = Vec::new();
     for orders in 1.. {
@@ -122,7 +129,7 @@ pub(crate) fn in_every_order(start: impl Fn() -> (Vec<Task>, Task)) -> usize {
 }
 
 /// Runs tasks in 2,000 random orders of their operations, the same ones each time.
-pub(crate) fn in_random_orders(start: impl Fn() -> (Vec<Task>, Task)) {
+pub fn in_random_orders(start: impl Fn() -> (Vec<Task>, Task)) {
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..2_000 {
         run(start(), |tasks| random.usize(..tasks));
@@ -141,17 +148,17 @@ fn run((mut tasks, check): (Vec<Task>, Task), mut choose: impl FnMut(usize) -> u
 }
 
 /// Runs one operation of the task. Returns whether the task has ended.
-pub(crate) fn poll(task: &mut Task) -> bool {
+fn poll(task: &mut Task) -> bool {
     task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// Runs the task to its end.
-pub(crate) fn finish(mut task: Task) {
+pub fn finish(mut task: Task) {
     while !poll(&mut task) {}
 }
 
 /// Ends the task after this number of polls, as the end of its process does.
-pub(crate) fn interrupted(mut task: Task, mut polls: usize) -> Task {
+pub fn interrupted(mut task: Task, mut polls: usize) -> Task {
     Box::pin(std::future::poll_fn(move |_| {
         if polls == 0 || poll(&mut task) {
             return Poll::Ready(());

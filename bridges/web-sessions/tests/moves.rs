@@ -2,80 +2,69 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
-mod common;
+mod support;
 
 use std::cell::Cell;
 
-use common::steps::{Steps, Task, finish, in_every_order, in_random_orders, interrupted};
-use larder_core::Versions;
-use larder_tower_sessions::LarderStore;
-use tower_sessions::{
-    SessionStore,
-    cookie::time::{Duration, OffsetDateTime},
-    session::{Id, Record},
-    session_store::Error,
-};
+use larder_bridge_tests::{Steps, Task, finish, in_every_order, in_random_orders, interrupted};
+use larder_core::{Store, Versions};
+use larder_web_sessions::Sessions;
+use support::{Visit, in_an_hour};
 
 /// The number of processes, and the versions of the storage.
 const SETTINGS: [(usize, Versions); 4] =
     [(1, Versions::Unique), (2, Versions::Unique), (1, Versions::Content), (2, Versions::Content)];
 
-/// A session with a plain id, and stores that move it.
+const ID: &str = "BwAAAAAAAAAAAAAAAAAAAA";
+
+/// A session with a plain id, and processes that move it.
 struct Before {
-    stores: Vec<LarderStore>,
+    processes: Vec<Sessions<Visit>>,
     next: Cell<usize>,
-    id: Id,
 }
 
 impl Before {
-    /// Each of the `processes` has a store of its own, which remembers what only this process has seen.
+    /// Each of the `processes` remembers only what itself has seen.
     fn new((processes, versions): (usize, Versions)) -> Self {
-        let (steps, mut record) = (Steps::with_versions(versions), record(Id(7), 0));
-        let plain = LarderStore::new(steps.clone()).unwrap().with_plain_ids();
-        finish(Box::pin(async move { plain.create(&mut record).await.unwrap() }));
-        let store = || LarderStore::new(steps.clone()).unwrap().migrating_plain_ids();
-        Self { stores: (0..processes).map(|_| store()).collect(), next: Cell::new(0), id: Id(7) }
+        let store = Store::new(Steps::with_versions(versions));
+        let sessions = |store: &Store| Sessions::new(store).unwrap();
+        let plain = sessions(&store).with_plain_ids();
+        finish(Box::pin(async move {
+            assert!(plain.insert(ID, &Visit::new(0), in_an_hour).await.unwrap());
+        }));
+        let migrating = || sessions(&store).migrating_plain_ids();
+        Self { processes: (0..processes).map(|_| migrating()).collect(), next: Cell::new(0) }
     }
 
-    fn store(&self) -> LarderStore {
+    fn process(&self) -> Sessions<Visit> {
         let next = self.next.replace(self.next.get() + 1);
-        self.stores[next % self.stores.len()].clone()
+        self.processes[next % self.processes.len()].clone()
     }
 
     /// Saves the session. It may be gone only `if_deleted`.
     fn save(&self, count: u64, if_deleted: bool) -> Task {
-        let (store, record) = (self.store(), record(self.id, count));
+        let sessions = self.process();
         Box::pin(async move {
-            match store.save(&record).await {
-                Ok(()) => {}
-                Err(Error::Backend(text)) if if_deleted && text.contains("the session is gone") => {}
-                Err(error) => panic!("{error}"),
-            }
+            let existed = sessions.replace(ID, &Visit::new(count), in_an_hour).await.unwrap();
+            assert!(existed || if_deleted);
         })
     }
 
     fn delete(&self) -> Task {
-        let (store, id) = (self.store(), self.id);
-        Box::pin(async move { store.delete(&id).await.unwrap() })
+        let sessions = self.process();
+        Box::pin(async move { sessions.remove::<Visit>(ID).await.unwrap() })
     }
 
     /// Checks that the session is one of the saved sessions, or does not exist if `counts` is empty.
     fn loads(&self, counts: &'static [u64]) -> Task {
-        let (store, id) = (self.store(), self.id);
+        let sessions = self.process();
         Box::pin(async move {
-            let loaded = store.load(&id).await.unwrap();
-            let count = loaded.map(|record| record.data["count"].as_u64().unwrap());
-            match count {
-                Some(count) => assert!(counts.contains(&count), "{count} is not in {counts:?}"),
+            match sessions.find::<Visit>(ID).await.unwrap() {
+                Some(Visit { count, .. }) => assert!(counts.contains(&count), "{count} is not in {counts:?}"),
                 None => assert!(counts.is_empty(), "the session was lost"),
             }
         })
     }
-}
-
-fn record(id: Id, count: u64) -> Record {
-    let expiry_date = OffsetDateTime::now_utc() + Duration::hours(1);
-    Record { id, data: [("count".to_owned(), count.into())].into(), expiry_date }
 }
 
 #[test]
