@@ -6,10 +6,13 @@ mod support;
 
 use std::collections::HashMap;
 
-use actix_session::storage::{
-    LoadError, RedisSessionStore, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+use actix_session::{
+    SessionExt,
+    storage::{
+        LoadError, RedisSessionStore, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+    },
 };
-use actix_web::cookie::time::Duration;
+use actix_web::{cookie::time::Duration, test::TestRequest};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{OCCUPIED, Probe, Stores};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
@@ -70,6 +73,8 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("concurrent_moves_keep_the_session", |context| racing_moves(context.target))
         .case("concurrent_moves_do_not_undo_a_delete", |context| moves_and_delete(context.target))
         .case("malformed_keys_identify_no_session", |context| no_keys(context.target))
+        .case("the_sessions_of_an_owner_are_listed_and_deleted", |context| owned(context.target))
+        .case("a_revoked_session_does_not_return", |context| revoked(context.target))
 }
 
 async fn open(target: &Target) -> (Handle, LarderStore) {
@@ -603,4 +608,82 @@ async fn no_keys_asked_for() {
         store.delete(&session).await.must("delete");
         assert!(gone(store.update(again(&session), state(1), &HOUR).await), "{}", session.as_ref());
     }
+}
+
+/// Opens a store of sessions with owners.
+async fn open_with_owners(target: &Target) -> (Handle, LarderStore) {
+    let (handle, store) = open(target).await;
+    let text = |state: &State, name| serde_json::from_str::<String>(state.get(name)?).ok();
+    let store = store
+        .with_owner(move |state| text(state, "user"))
+        .with_device(move |state| text(state, "device"))
+        .with_max_per_owner(3);
+    (handle, store)
+}
+
+async fn log_in(store: &LarderStore, user: &str, device: &str) -> SessionKey {
+    let text = |text: &str| serde_json::to_string(text).unwrap();
+    let state = [("user".to_owned(), text(user)), ("device".to_owned(), text(device))];
+    store.save(state.into(), &HOUR).await.must("save")
+}
+
+/// Returns the handle that a request finds in its session.
+async fn handle_of(store: &LarderStore, session: &SessionKey) -> String {
+    let state = loaded(store, session).await.must("load a live session");
+    let of_request = TestRequest::default().to_srv_request().get_session();
+    for (name, value) in state {
+        of_request.insert(name, serde_json::from_str::<serde_json::Value>(&value).unwrap()).unwrap();
+    }
+    larder_actix_session::handle(&of_request).must("find the handle")
+}
+
+async fn owned(target: Target) {
+    let (handle, store) = open_with_owners(&target).await;
+    let sessions = [
+        log_in(&store, "ann", "phone").await,
+        log_in(&store, "ann", "phone").await,
+        log_in(&store, "bob", "laptop").await,
+        log_in(&store, "ann", "phone").await,
+    ];
+    let [one, two, bob, three] = &sessions;
+    let listed = store.sessions_of("ann").await.must("list");
+    let mut handles: Vec<_> = listed.iter().map(|session| session.handle().to_owned()).collect();
+    let mut expected = Vec::new();
+    for session in [one, two, three] {
+        expected.push(handle_of(&store, session).await);
+    }
+    handles.sort();
+    expected.sort();
+    assert_eq!(handles, expected);
+    assert!(listed.iter().all(|session| session.device() == Some("phone")));
+
+    // The handle is not stored.
+    let state = loaded(&store, one).await.must("load a live session");
+    store.update(again(one), state, &HOUR).await.must("update");
+    let record = handle.read(hashed(one)).await.must("read").must("find the entry");
+    assert!(!String::from_utf8_lossy(&record.value).contains("larder"));
+    assert_eq!(loaded(&open(&target).await.1, one).await.must("load").len(), 2);
+
+    let (of_two, of_three, of_bob) =
+        (handle_of(&store, two).await, handle_of(&store, three).await, handle_of(&store, bob).await);
+    assert!(!store.delete_session_of("ann", &of_bob).await.must("delete"));
+    assert!(store.delete_session_of("ann", &of_two).await.must("delete"));
+    assert_eq!(loaded(&store, two).await, None);
+    assert_eq!(store.delete_others_by_owner("ann", &of_three).await.must("delete"), 1);
+    assert_eq!(loaded(&store, one).await, None);
+    assert!(loaded(&store, three).await.is_some() && loaded(&store, bob).await.is_some());
+    assert_eq!(store.delete_by_owner("ann").await.must("delete"), 1);
+    store.delete(bob).await.must("delete");
+    assert!(handle.listed("").await.is_empty(), "nothing remains in the index");
+}
+
+async fn revoked(target: Target) {
+    let (handle, store) = open_with_owners(&target).await;
+    let session = log_in(&store, "ann", "phone").await;
+    let state = loaded(&store, &session).await.must("load a live session");
+    assert_eq!(store.delete_by_owner("ann").await.must("delete"), 1);
+    assert!(gone(store.update(again(&session), state, &HOUR).await));
+    store.update_ttl(&session, &HOUR).await.must("update the time to live");
+    assert_eq!(loaded(&store, &session).await, None);
+    assert!(handle.listed("").await.is_empty(), "no other session was saved");
 }

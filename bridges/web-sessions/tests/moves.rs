@@ -75,7 +75,7 @@ fn a_moving_session_is_never_lost() {
             (vec![before.save(1, false), before.loads(&[0, 1])], before.loads(&[1]))
         });
         assert!(orders > 50, "{orders}");
-        in_random_orders(|| {
+        in_random_orders(2_000, || {
             let before = Before::new(setting);
             (
                 vec![before.save(1, false), before.save(2, false), before.loads(&[0, 1, 2])],
@@ -92,7 +92,7 @@ fn a_deleted_session_does_not_return_by_a_move() {
             let before = Before::new(setting);
             (vec![before.save(1, true), before.delete()], before.loads(&[]))
         });
-        in_random_orders(|| {
+        in_random_orders(2_000, || {
             let before = Before::new(setting);
             (vec![before.save(1, true), before.save(2, true), before.delete()], before.loads(&[]))
         });
@@ -116,7 +116,7 @@ fn an_interrupted_move_loses_nothing_and_can_be_repeated_or_deleted() {
 #[test]
 fn an_interrupted_move_does_not_restore_a_deleted_session() {
     for (polls, setting) in (0..8).flat_map(|polls| SETTINGS.map(|setting| (polls, setting))) {
-        in_random_orders(|| {
+        in_random_orders(2_000, || {
             let before = Before::new(setting);
             let interrupted = interrupted(before.save(1, true), polls);
             (vec![interrupted, before.save(2, true), before.delete()], before.loads(&[]))

@@ -1,14 +1,15 @@
 //! The index of owners, in random orders of concurrent operations, and with processes that end at any step.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 mod support;
 
 use std::cell::Cell;
 
+use futures_util::TryStreamExt;
 use larder_bridge_tests::{Steps, Task, finish, in_random_orders, interrupted};
-use larder_core::{Expiry, Store, Versions};
-use larder_web_sessions::{Sessions, handle};
+use larder_core::{Expiry, Key, ListOptions, Record, Store, Versions};
+use larder_web_sessions::{Session, Sessions, handle};
 use support::{HOUR, Visit, in_an_hour, sessions};
 
 /// The versions of the storage, and whether the sessions move from plain ids.
@@ -23,20 +24,22 @@ const IDS: [&str; 2] = ["BwAAAAAAAAAAAAAAAAAAAA", "CAAAAAAAAAAAAAAAAAAAAA"];
 
 /// Two processes. `IDS[0]` is a session of ann.
 struct Before {
+    storage: Store,
     processes: [Sessions<Visit>; 2],
     next: Cell<usize>,
 }
 
 impl Before {
     fn new((versions, moves): (Versions, bool)) -> Self {
-        let store = Store::new(Steps::with_versions(versions));
+        let steps = Steps::with_versions(versions);
+        let (storage, store) = (steps.storage(), Store::new(steps));
         let own = || if moves { sessions(&store).migrating_plain_ids() } else { sessions(&store) };
         let processes = [own(), own()];
         let first = if moves { sessions(&store).with_plain_ids() } else { processes[0].clone() };
         finish(Box::pin(async move {
             assert!(first.insert(IDS[0], &Visit::of("ann", 0), in_an_hour).await.unwrap());
         }));
-        Self { processes, next: Cell::new(0) }
+        Self { storage, processes, next: Cell::new(0) }
     }
 
     fn process(&self) -> Sessions<Visit> {
@@ -46,10 +49,15 @@ impl Before {
 
     /// Saves ann's session, with another time to live, so that the index is written too.
     fn save(&self, hours: u32) -> Task {
+        self.give("ann", hours)
+    }
+
+    /// Saves ann's session as one of `owner`.
+    fn give(&self, owner: &'static str, hours: u32) -> Task {
         let sessions = self.process();
         Box::pin(async move {
             let expiry = || Expiry::After(hours * HOUR);
-            sessions.replace(IDS[0], &Visit::of("ann", hours.into()), expiry).await.unwrap();
+            sessions.replace(IDS[0], &Visit::of(owner, hours.into()), expiry).await.unwrap();
         })
     }
 
@@ -81,9 +89,10 @@ impl Before {
         })
     }
 
-    /// Checks that each session is in the index of its owner, and that `IDS[0]` does not exist if it was `revoked`.
+    /// Checks that the index names each session for its owner, for at least as long as it lives, and that `IDS[0]` does
+    /// not exist if it was `revoked`.
     fn check(&self, revoked: bool) -> Task {
-        let sessions = self.process();
+        let (storage, sessions) = (self.storage.clone(), self.process());
         Box::pin(async move {
             for id in IDS {
                 let found: Option<Visit> = sessions.find(id).await.unwrap();
@@ -93,6 +102,30 @@ impl Before {
                 let times = listed.iter().filter(|session| session.handle() == handle(id)).count();
                 assert_eq!(times, 1, "a session of {owner}");
             }
+            let options = ListOptions::new();
+            let entries: Vec<_> = storage
+                .list(options)
+                .map_ok(|entry| (entry.key, entry.record.unwrap()))
+                .try_collect()
+                .await
+                .unwrap();
+            for (key, record) in entries.iter().filter(|(key, _)| key.as_str().starts_with("session:")) {
+                // The announcement of a move is no session.
+                let Ok(Visit { owner: Some(owner), .. }) = Visit::decode(&record.value, None) else {
+                    continue;
+                };
+                let (owner, name) = (format!(":{owner}:"), format!("{:?}", key.as_str()));
+                let notes = |(bucket, record): &&(Key, Record)| {
+                    bucket.as_str().contains(&owner)
+                        && std::str::from_utf8(&record.value).unwrap().contains(&name)
+                };
+                let (bucket, _) = entries.iter().find(notes).expect("the session is noted");
+                let ttl = async |key: &Key| storage.ttl(key).await.unwrap().unwrap();
+                assert!(
+                    ttl(bucket).await.as_millis() >= ttl(key).await.as_millis(),
+                    "a session outlives its entry"
+                );
+            }
         })
     }
 }
@@ -100,7 +133,7 @@ impl Before {
 #[test]
 fn a_revoked_session_does_not_return() {
     for setting in SETTINGS {
-        in_random_orders(|| {
+        in_random_orders(1_000, || {
             let before = Before::new(setting);
             let tasks = vec![before.save(1), before.save(9), before.touch(100), before.revoke()];
             (tasks, before.check(true))
@@ -111,7 +144,7 @@ fn a_revoked_session_does_not_return() {
 #[test]
 fn an_interrupted_save_does_not_restore_a_revoked_session() {
     for (polls, setting) in (0..12).flat_map(|polls| SETTINGS.map(|setting| (polls, setting))) {
-        in_random_orders(|| {
+        in_random_orders(150, || {
             let before = Before::new(setting);
             let tasks = vec![interrupted(before.save(9), polls), before.save(1), before.revoke()];
             (tasks, before.check(true))
@@ -122,12 +155,12 @@ fn an_interrupted_save_does_not_restore_a_revoked_session() {
 #[test]
 fn every_session_is_in_the_index_of_its_owner() {
     for setting in SETTINGS {
-        in_random_orders(|| {
+        in_random_orders(1_000, || {
             let before = Before::new(setting);
             let tasks = vec![before.sign_in("ann"), before.sign_in("bob"), before.save(9), before.log_out()];
             (tasks, before.check(false))
         });
-        in_random_orders(|| {
+        in_random_orders(1_000, || {
             let before = Before::new(setting);
             (vec![before.sign_in("ann"), before.sign_in("ann"), before.revoke()], before.check(true))
         });
@@ -135,14 +168,24 @@ fn every_session_is_in_the_index_of_its_owner() {
 }
 
 #[test]
+fn a_session_does_not_outlive_its_entry_when_its_owner_changes() {
+    for setting in SETTINGS {
+        in_random_orders(1_000, || {
+            let before = Before::new(setting);
+            (vec![before.touch(100), before.give("bob", 1), before.save(9)], before.check(false))
+        });
+    }
+}
+
+#[test]
 fn after_an_interruption_every_session_is_in_the_index_of_its_owner() {
     for (polls, setting) in (0..12).flat_map(|polls| SETTINGS.map(|setting| (polls, setting))) {
-        in_random_orders(|| {
+        in_random_orders(150, || {
             let before = Before::new(setting);
             let tasks = vec![
                 interrupted(before.sign_in("bob"), polls),
-                before.sign_in("ann"),
-                interrupted(before.touch(9), polls),
+                interrupted(before.touch(99), polls),
+                before.save(9),
             ];
             (tasks, before.check(false))
         });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage,
+    Bytes, Condition, DeleteOptions, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage, Store,
     TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
@@ -41,6 +41,12 @@ impl Steps {
         let current = self.memory.read(key, &ReadOptions::new()).await?;
         let unchanged = current.filter(|current| version.as_content() == Some(&current.value));
         unchanged.and_then(|current| current.version).map(Condition::At).ok_or_else(Error::conflict)
+    }
+
+    /// Returns the storage itself, without steps.
+    #[must_use]
+    pub fn storage(&self) -> Store {
+        Store::new(self.memory.clone())
     }
 
     /// Returns the operations since the last call of this method.
@@ -128,11 +134,19 @@ pub fn in_every_order(start: impl Fn() -> (Vec<Task>, Task)) -> usize {
     unreachable!("the orders end")
 }
 
-/// Runs tasks in 2,000 random orders of their operations, the same ones each time.
-pub fn in_random_orders(start: impl Fn() -> (Vec<Task>, Task)) {
+/// Runs tasks in this many random orders of their operations, the same ones each time. In some of them, a task runs for
+/// many operations while the others wait.
+pub fn in_random_orders(orders: usize, start: impl Fn() -> (Vec<Task>, Task)) {
     let mut random = fastrand::Rng::with_seed(1);
-    for _ in 0..2_000 {
-        run(start(), |tasks| random.usize(..tasks));
+    for order in 0..orders {
+        let changes = [1.0, 0.3, 0.1, 0.03][order % 4];
+        let mut chosen = 0;
+        run(start(), |tasks| {
+            if chosen >= tasks || random.f64() < changes {
+                chosen = random.usize(..tasks);
+            }
+            chosen
+        });
     }
 }
 

@@ -1,0 +1,57 @@
+//! The operations that owners add.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod support;
+
+use larder_bridge_tests::Steps;
+use larder_core::Expiry;
+use larder_web_sessions::Sessions;
+use support::{HOUR, Visit, in_an_hour, sessions};
+
+const ID: &str = "BwAAAAAAAAAAAAAAAAAAAA";
+
+#[tokio::test]
+async fn owners_cost_a_load_and_a_save_nothing() {
+    let steps = Steps::default();
+    let sessions = sessions(steps.clone());
+    assert!(sessions.insert(ID, &Visit::of("ann", 0), in_an_hour).await.unwrap());
+    // The index, and then the session.
+    assert_eq!(steps.take_calls(), ["read", "write if absent", "write if absent"]);
+    for count in 1..=3 {
+        sessions.find::<Visit>(ID).await.unwrap().unwrap();
+        assert!(sessions.replace(ID, &Visit::of("ann", count), in_an_hour).await.unwrap());
+        sessions.touch::<Visit>(ID, in_an_hour()).await.unwrap();
+        assert_eq!(steps.take_calls(), ["read", "write if present", "touch"]);
+    }
+    // A session that lives longer is noted again.
+    assert!(sessions.replace(ID, &Visit::of("ann", 9), || Expiry::After(2 * HOUR)).await.unwrap());
+    assert_eq!(steps.take_calls(), ["read", "write if present", "write if present"]);
+    sessions.remove::<Visit>(ID).await.unwrap();
+    assert_eq!(steps.take_calls(), ["read", "delete", "read", "delete if present"]);
+}
+
+#[tokio::test]
+async fn a_list_reads_the_index_and_the_sessions() {
+    let steps = Steps::default();
+    let sessions = sessions(steps.clone()).with_max_per_owner(2);
+    for number in 0..2 {
+        let id = format!("{number:022}");
+        assert!(sessions.insert(&id, &Visit::of("ann", 0), in_an_hour).await.unwrap());
+        // Then the index is read for the limit: one batch on a store that has batches.
+        assert_eq!(steps.take_calls()[3..], ["read"; 16]);
+    }
+    assert_eq!(sessions.sessions_of::<Visit>("ann").await.unwrap().len(), 2);
+    assert_eq!(steps.take_calls(), ["read"; 16 + 2]);
+}
+
+#[tokio::test]
+async fn without_owners_there_is_no_index() {
+    let steps = Steps::default();
+    let sessions: Sessions<Visit> = Sessions::new(steps.clone()).unwrap().with_max_per_owner(1);
+    assert!(sessions.insert(ID, &Visit::of("ann", 0), in_an_hour).await.unwrap());
+    sessions.touch::<Visit>(ID, in_an_hour()).await.unwrap();
+    assert!(sessions.replace(ID, &Visit::of("bob", 1), || Expiry::After(9 * HOUR)).await.unwrap());
+    sessions.remove::<Visit>(ID).await.unwrap();
+    assert_eq!(steps.take_calls(), ["write if absent", "touch", "write if present", "delete"]);
+}
