@@ -1,21 +1,26 @@
-//! The announcement that a session is moving to a place.
+//! The announcement that a session is moving to a key: a JSON array, which no session is.
 
 use std::time::Duration;
 
 use larder_core::{Bytes, Codec, Json, Result, unique};
 
 /// The time to live of an announcement: much longer than a move takes.
-pub(crate) const TIME_TO_LIVE: Duration = Duration::from_secs(60);
+pub const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
 const MOVING: &str = "moving";
 
 /// Returns an announcement. Each is unique, so that two have different versions in every store.
-pub(crate) fn new() -> Result<Bytes> {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn new() -> Result<Bytes> {
     Json.encode(&(MOVING, format!("{:016x}", unique::id64())))
 }
 
 /// Returns whether the value is an announcement.
-pub(crate) fn is(value: &[u8]) -> bool {
+#[must_use]
+pub fn is(value: &[u8]) -> bool {
     // Checked first, because most values are objects.
     value.trim_ascii_start().starts_with(b"[")
         && Json.decode::<(String, String)>(value).is_ok_and(|(kind, _)| kind == MOVING)

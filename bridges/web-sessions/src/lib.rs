@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod announcement;
+pub mod announcement;
 mod operations;
 mod owned;
 mod place;
@@ -9,6 +9,6 @@ mod sessions;
 
 pub use crate::{
     owned::OwnedSession,
-    place::handle,
+    place::{Ids, Keys, handle},
     sessions::{Session, Sessions, check},
 };

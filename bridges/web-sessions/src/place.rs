@@ -25,18 +25,73 @@ pub fn handle(id: &str) -> String {
 
 /// How the key of a session depends on its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ids {
+pub enum Ids {
+    /// `<prefix>#<handle>`
     Hashed,
-    /// Hashed, and plain for sessions that have not moved yet.
+    /// Hashed. Sessions that have not moved yet are found under their plain ids.
     Migrating,
+    /// `<prefix><id>`
     Plain,
 }
 
-/// The keys with one prefix.
+/// The keys of sessions with one prefix.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys {
-    pub(crate) prefix: Arc<str>,
-    pub(crate) ids: Ids,
+pub struct Keys {
+    /// The beginning of all keys.
+    pub prefix: Arc<str>,
+    /// The rest of the keys.
+    pub ids: Ids,
+}
+
+impl Keys {
+    /// Returns the key under which a session is written.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if the key is too long.
+    pub fn key(&self, id: &str) -> Result<Key> {
+        match self.ids {
+            Ids::Hashed | Ids::Migrating => Key::new(format!("{}{HASHED}{}", self.prefix, handle(id))),
+            Ids::Plain => Key::new(format!("{}{id}", self.prefix)),
+        }
+    }
+
+    /// Returns the key under which a session may still be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`key`](Self::key).
+    pub fn old_key(&self, id: &str) -> Result<Option<Key>> {
+        match self.ids {
+            Ids::Migrating => Self { ids: Ids::Plain, ..self.clone() }.key(id).map(Some),
+            Ids::Hashed | Ids::Plain => Ok(None),
+        }
+    }
+
+    /// Returns the id in a plain key. `None` if the key is hashed.
+    #[must_use]
+    pub fn plain_id<'a>(&self, key: &'a Key) -> Option<&'a str> {
+        key.as_str().strip_prefix(&*self.prefix).filter(|rest| !rest.starts_with(HASHED))
+    }
+
+    /// Returns the [handle](handle()) of the session at this key.
+    #[must_use]
+    pub fn handle<'a>(&self, key: &'a Key) -> Cow<'a, str> {
+        let rest = key.as_str().strip_prefix(&*self.prefix).unwrap_or_default();
+        match rest.strip_prefix(HASHED) {
+            Some(handle) => Cow::Borrowed(handle),
+            None => Cow::Owned(handle(rest)),
+        }
+    }
+
+    pub(crate) fn place<'a>(&self, id: &'a str) -> Result<Place<'a>> {
+        let plain = (self.ids == Ids::Plain).then_some(id);
+        Ok(Place { key: self.key(id)?, id: plain })
+    }
+
+    pub(crate) fn old_place<'a>(&self, id: &'a str) -> Result<Option<Place<'a>>> {
+        Ok(self.old_key(id)?.map(|key| Place { key, id: Some(id) }))
+    }
 }
 
 /// A place for a session in the store.
@@ -44,40 +99,6 @@ pub(crate) struct Place<'a> {
     pub(crate) key: Key,
     /// The id, if the key contains it.
     pub(crate) id: Option<&'a str>,
-}
-
-impl Keys {
-    /// Returns the place in which the session is written.
-    pub(crate) fn place<'a>(&self, id: &'a str) -> Result<Place<'a>> {
-        if self.ids == Ids::Plain {
-            return self.plain(id);
-        }
-        let key = Key::new(format!("{}{HASHED}{}", self.prefix, handle(id)))?;
-        Ok(Place { key, id: None })
-    }
-
-    /// Returns the place in which the session may still be.
-    pub(crate) fn old_place<'a>(&self, id: &'a str) -> Result<Option<Place<'a>>> {
-        if self.ids == Ids::Migrating { self.plain(id).map(Some) } else { Ok(None) }
-    }
-
-    fn plain<'a>(&self, id: &'a str) -> Result<Place<'a>> {
-        Ok(Place { key: Key::new(format!("{}{id}", self.prefix))?, id: Some(id) })
-    }
-
-    /// Returns the id in a plain key.
-    pub(crate) fn plain_id<'a>(&self, key: &'a Key) -> Option<&'a str> {
-        key.as_str().strip_prefix(&*self.prefix).filter(|rest| !rest.starts_with(HASHED))
-    }
-
-    /// Returns the handle of the session at this key.
-    pub(crate) fn handle<'a>(&self, key: &'a Key) -> Cow<'a, str> {
-        let rest = key.as_str().strip_prefix(&*self.prefix).unwrap_or_default();
-        match rest.strip_prefix(HASHED) {
-            Some(handle) => Cow::Borrowed(handle),
-            None => Cow::Owned(handle(rest)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -90,20 +111,18 @@ mod tests {
         let id = "k".repeat(64);
         // printf 'k%.0s' {1..64} | openssl dgst -sha256 -binary | basenc --base64url
         let hashed = "shop:#JRm0m89p_qwnCsPIYxU56MrtTH5qYsbMVREiimF4B0U";
-        let (of_hashed, of_plain) =
-            (keys(Ids::Hashed).place(&id).unwrap(), keys(Ids::Plain).place(&id).unwrap());
-        assert_eq!((of_hashed.key.as_str(), of_hashed.id), (hashed, None));
-        assert_eq!((of_plain.key.as_str(), of_plain.id), (format!("shop:{id}").as_str(), Some(id.as_str())));
+        let (of_hashed, of_plain) = (keys(Ids::Hashed).key(&id).unwrap(), keys(Ids::Plain).key(&id).unwrap());
+        assert_eq!((of_hashed.as_str(), of_plain.as_str()), (hashed, &*format!("shop:{id}")));
         for ids in [Ids::Hashed, Ids::Plain] {
-            assert!(keys(ids).old_place(&id).unwrap().is_none());
+            assert_eq!(keys(ids).old_key(&id).unwrap(), None);
         }
         let migrating = keys(Ids::Migrating);
-        assert_eq!(migrating.place(&id).unwrap().key, of_hashed.key);
-        assert_eq!(migrating.old_place(&id).unwrap().unwrap().key, of_plain.key);
-        for key in [&of_hashed.key, &of_plain.key] {
+        assert_eq!(migrating.key(&id).unwrap(), of_hashed);
+        assert_eq!(migrating.old_key(&id).unwrap().as_ref(), Some(&of_plain));
+        for key in [&of_hashed, &of_plain] {
             assert_eq!(migrating.handle(key), handle(&id));
         }
-        assert_eq!(migrating.plain_id(&of_plain.key), Some(id.as_str()));
-        assert_eq!(migrating.plain_id(&of_hashed.key), None);
+        assert_eq!(migrating.plain_id(&of_plain), Some(id.as_str()));
+        assert_eq!(migrating.plain_id(&of_hashed), None);
     }
 }
