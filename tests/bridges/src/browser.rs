@@ -13,6 +13,8 @@ pub struct Browser {
     address: SocketAddr,
     /// The cookie as sent: `name=value`.
     cookie: Option<String>,
+    /// Further headers, as sent.
+    headers: String,
 }
 
 /// The response to a request.
@@ -30,13 +32,20 @@ impl Browser {
     /// Returns a visitor of the service at `address`, without a cookie.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, cookie: None }
+        Self { address, cookie: None, headers: String::new() }
     }
 
     /// Returns a visitor that sends `cookie`.
     #[must_use]
     pub fn with_cookie(&self, cookie: impl Into<String>) -> Self {
-        Self { address: self.address, cookie: Some(cookie.into()) }
+        Self { cookie: Some(cookie.into()), ..self.clone() }
+    }
+
+    /// Returns the same visitor with further headers, each as `name: value`.
+    #[must_use]
+    pub fn with_headers(&self, headers: &[&str]) -> Self {
+        let headers = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        Self { headers, ..self.clone() }
     }
 
     /// Returns the cookie as `name=value`.
@@ -72,8 +81,9 @@ impl Browser {
         let kind = form.map_or("", |_| "Content-Type: application/x-www-form-urlencoded\r\n");
         let body = form.unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{kind}{cookie}\r\n{body}",
-            body.len()
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{kind}{cookie}{}\r\n{body}",
+            body.len(),
+            self.headers
         );
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
