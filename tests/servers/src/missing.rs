@@ -21,18 +21,32 @@ impl Missing {
     #[must_use]
     pub fn required(&self) -> bool {
         let out_of_reach = image::is_out_of_reach(self.server);
-        std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, self.server, out_of_reach))
+        is_required(self.server.name(), out_of_reach)
     }
 }
 
-/// An unknown name requires all servers, because a misspelt name must not switch tests off. A server out of reach is
+/// The name of the browser in `LARDER_TEST_REQUIRE`.
+const BROWSER: &str = "browser";
+
+/// Whether `LARDER_TEST_REQUIRE` names the browser, which `ci/browser` installs. It is not one of the servers, but
+/// tests of pages need it in the same way.
+#[must_use]
+pub fn requires_browser() -> bool {
+    is_required(BROWSER, false)
+}
+
+fn is_required(name: &str, out_of_reach: bool) -> bool {
+    std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, name, out_of_reach))
+}
+
+/// An unknown name requires everything, because a misspelt name must not switch tests off. A server out of reach is
 /// required only by its own name.
-fn requires(list: &str, server: Kind, out_of_reach: bool) -> bool {
-    let is_known = |name| Kind::ALL.iter().any(|known| known.name() == name);
+fn requires(list: &str, wanted: &str, out_of_reach: bool) -> bool {
+    let is_known = |name| name == BROWSER || Kind::ALL.iter().any(|known| known.name() == name);
     list.split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
-        .any(|name| name == server.name() || (!out_of_reach && (name == "all" || !is_known(name))))
+        .any(|name| name == wanted || (!out_of_reach && (name == "all" || !is_known(name))))
 }
 
 impl fmt::Display for Missing {
@@ -49,21 +63,24 @@ mod tests {
 
     #[test]
     fn a_list_requires_the_servers_in_it() {
-        assert!(requires("postgres, redis", Kind::Redis, false));
-        assert!(!requires("postgres, redis", Kind::RedisTls, false));
-        assert!(!requires("", Kind::Redis, false));
-        assert!(requires("all", Kind::RedisTls, false));
+        assert!(requires("postgres, redis", "redis", false));
+        assert!(!requires("postgres, redis", "redis-tls", false));
+        assert!(!requires("", "redis", false));
+        assert!(!requires("browser", "redis", false));
+        assert!(requires("redis, browser", BROWSER, false));
+        assert!(requires("all", "redis-tls", false));
     }
 
     #[test]
-    fn an_unknown_name_requires_all_servers() {
-        assert!(requires("postgers", Kind::Redis, false));
+    fn an_unknown_name_requires_everything() {
+        assert!(requires("postgers", BROWSER, false));
+        assert!(requires("postgers", "redis", false));
     }
 
     #[test]
     fn a_server_out_of_reach_is_required_only_by_name() {
-        assert!(!requires("all", Kind::Mysql, true));
-        assert!(requires("all, mysql", Kind::Mysql, true));
+        assert!(!requires("all", "mysql", true));
+        assert!(requires("all, mysql", "mysql", true));
     }
 
     #[test]
