@@ -44,6 +44,17 @@ fn writing_an_adapter_shows_the_adapters_that_pass_the_suite() {
 }
 
 #[test]
+fn the_readme_of_the_example_accounts_shows_its_code() {
+    let sources = ["app", "devices"].map(|name| flat(&read(&format!("examples/accounts/src/{name}.rs"))));
+    let blocks = blocks(&read("examples/accounts/README.md"));
+    assert!(blocks.len() >= 6, "the document has too few code blocks");
+    for block in blocks {
+        let code = flat(&block);
+        assert!(sources.iter().any(|source| source.contains(&code)), "not in the example:\n{block}");
+    }
+}
+
+#[test]
 fn writing_an_adapter_names_each_claim_and_its_laws() {
     let text = read("docs/writing-an-adapter.md");
     let rows: Vec<Vec<&str>> =
