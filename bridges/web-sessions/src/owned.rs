@@ -19,6 +19,12 @@ pub struct OwnedSession {
 }
 
 impl OwnedSession {
+    /// Returns the session with this [handle](crate::handle) and this entry in the index.
+    #[must_use]
+    pub const fn new(handle: String, entry: Entry) -> Self {
+        Self { handle, entry }
+    }
+
     /// Returns the [handle](crate::handle) of the session. It names the session on a page, but logs nobody in.
     #[must_use]
     pub fn handle(&self) -> &str {
@@ -65,10 +71,9 @@ impl<D> Sessions<D> {
     pub async fn sessions_of<S: Session<Data = D>>(&self, owner: &str) -> Result<Vec<OwnedSession>> {
         let sessions = self.owners.sessions(owner, &self.finder::<S>()).await?;
         let mut handles = HashSet::new();
-        let sessions = sessions.into_iter().map(|(key, entry)| {
-            let handle = self.keys.handle(&key).into_owned();
-            OwnedSession { handle, entry }
-        });
+        let sessions = sessions
+            .into_iter()
+            .map(|(key, entry)| OwnedSession::new(self.keys.handle(&key).into_owned(), entry));
         // An interrupted move can leave a session in both of its places.
         Ok(sessions.filter(|session| handles.insert(session.handle.clone())).collect())
     }
