@@ -35,8 +35,15 @@ pub(crate) async fn each_failure_has_a_message(context: Context<Stores>) {
     ] {
         assert_eq!(service.refuses(code, data, iv).await, (status, message.to_owned()), "{code}");
     }
-    let long = "c".repeat(513);
-    assert_eq!(service.refuses(&long, DATA, IV).await, (200, "the login code is malformed".to_owned()));
+    let long = "A".repeat(100_000);
+    for (code, data, iv, message) in [
+        (&long[..513], DATA, IV, "the login code is malformed"),
+        (&long, DATA, IV, "the login code is malformed"),
+        ("ok-7", &long, IV, "the user data cannot be decrypted"),
+        ("ok-8", DATA, &long, "the user data cannot be decrypted"),
+    ] {
+        assert_eq!(service.refuses(code, data, iv).await, (200, message.to_owned()));
+    }
     assert_eq!(service.handled(), 0);
 }
 

@@ -51,11 +51,13 @@ pub(crate) fn malformed(id: &str) -> Vec<Claim> {
     claims
 }
 
-fn malformed_ids(id: &str) -> [String; 8] {
+fn malformed_ids(id: &str) -> [String; 9] {
     [
         id[..63].to_owned(),
         id[..1].to_owned(),
         id.repeat(100),
+        // 100 KB.
+        id.repeat(1_600),
         id.to_uppercase(),
         "*".to_owned(),
         "../../etc/passwd".to_owned(),
@@ -64,6 +66,13 @@ fn malformed_ids(id: &str) -> [String; 8] {
     ]
 }
 
-pub(crate) fn malformed_skeys(skey: &str) -> [String; 5] {
-    [skey.to_uppercase(), skey[..39].to_owned(), format!("{skey}0"), "x".to_owned(), "*".to_owned()]
+pub(crate) fn malformed_skeys(skey: &str) -> [String; 6] {
+    [
+        skey.to_uppercase(),
+        skey[..39].to_owned(),
+        format!("{skey}0"),
+        skey.repeat(2_560),
+        "x".to_owned(),
+        "*".to_owned(),
+    ]
 }
