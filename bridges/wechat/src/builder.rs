@@ -1,11 +1,21 @@
 //! The builder of the layer.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use http::request::Parts;
 use larder_core::{Error, ErrorKind, Expiry, IntoStore, Key, Result, Store};
 
+use larder_owners::Owners;
+use serde::de::DeserializeOwned;
+
 use crate::{
-    Protocol, WechatLayer, config::Config, credentials::ID_LENGTH, exchange::Exchange, secret::Secret,
+    Protocol, WechatLayer,
+    config::Config,
+    credentials::ID_LENGTH,
+    exchange::Exchange,
+    index::{DeviceOf, Index, OwnerOf},
+    places::{Ids, Keys},
+    secret::Secret,
     store::SessionStore,
 };
 
@@ -42,6 +52,11 @@ pub struct WechatBuilder {
     login_next: bool,
     store: Option<Store>,
     key_prefix: String,
+    ids: Ids,
+    owners: bool,
+    owner: Option<OwnerOf>,
+    device: Option<DeviceOf>,
+    max_per_owner: Option<usize>,
     base_url: String,
     timeout: Duration,
     attempts: u32,
@@ -61,6 +76,11 @@ impl WechatBuilder {
             login_next: false,
             store: None,
             key_prefix: "session:".to_owned(),
+            ids: Ids::Plain,
+            owners: false,
+            owner: None,
+            device: None,
+            max_per_owner: None,
             base_url: BASE_URL.to_owned(),
             timeout: Duration::from_secs(5),
             attempts: 3,
@@ -119,6 +139,90 @@ impl WechatBuilder {
         self
     }
 
+    /// If `true`, stores each session under the SHA-256 of its id, without id and skey, and with the session key
+    /// encrypted. A stolen copy of the storage then logs in nobody, in both versions of the protocol. Default:
+    /// `false`, the form of mp-session-koa2, with the ids of all sessions.
+    ///
+    /// The layer does not find sessions that were stored under their plain ids: see
+    /// [`migrating_plain_ids`](Self::migrating_plain_ids).
+    pub const fn hashed_ids(mut self, hashed: bool) -> Self {
+        self.ids = if hashed { Ids::Hashed } else { Ids::Plain };
+        self
+    }
+
+    /// Like [`hashed_ids`](Self::hashed_ids), and also finds sessions under their plain ids, such as those of
+    /// mp-session-koa2. Each one moves to its hashed id when it is saved or extended. Users stay logged in. Replace
+    /// this by `hashed_ids(true)` after the longest lifetime of a session: until then, a plain id from a stolen
+    /// backup is accepted.
+    ///
+    /// Give this setting to all processes at the same time: without it, a process does not find a session that has
+    /// moved. It costs one more round trip to read a session that has not moved, two more to read an unknown one, and
+    /// one to three more to log out or to log in with version 2. The save that moves a session takes three more.
+    pub const fn migrating_plain_ids(mut self) -> Self {
+        self.ids = Ids::Migrating;
+        self
+    }
+
+    /// If `true`, maintains an index from users to their sessions. With it,
+    /// [`sessions_of`](WechatLayer::sessions_of) finds all sessions of a user, and
+    /// [`delete_by_owner`](WechatLayer::delete_by_owner) logs a user out everywhere, without a scan of the storage.
+    /// The owner of a session is the user's `openId`, unless [`owner_by`](Self::owner_by) is set. Default: `false`.
+    ///
+    /// A login and a logout also read and write the index. A request that saves or extends a session does so about
+    /// ten times per `max_age`. Sessions from before this option was on are in the index after the next such request.
+    pub const fn owners(mut self, owners: bool) -> Self {
+        self.owners = owners;
+        self
+    }
+
+    /// Sets the owner of a session to the result of `owner`, and turns [`owners`](Self::owners) on. `T` is read from
+    /// the session's fields, without those of the protocol. A session has no owner if `owner` returns `None` or the
+    /// fields cannot be read as a `T`.
+    ///
+    /// A session belongs to its new owner when a request that has changed the fields is saved. Fields that
+    /// [`login_next`](Self::login_next) sets count from the login on.
+    ///
+    /// ```
+    /// use larder_wechat::WechatLayer;
+    /// # use larder_memory::MemoryStorage;
+    ///
+    /// /// The service sets the field `account`.
+    /// #[derive(serde::Deserialize)]
+    /// struct Account {
+    ///     account: Option<String>,
+    /// }
+    ///
+    /// let layer = WechatLayer::builder("wx4f4bc4dec97d474b", "your-app-secret")
+    ///     .storage(MemoryStorage::new())
+    ///     .owner_by(|session: Account| session.account)
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), larder_wechat::Error>(())
+    /// ```
+    pub fn owner_by<T: DeserializeOwned>(
+        mut self,
+        owner: impl Fn(T) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.owner = Some(Arc::new(move |fields| owner(fields.decode().ok()?)));
+        self.owners(true)
+    }
+
+    /// Sets a function that returns the name of the device from the head of a login request, for
+    /// [`OwnedSession::device`](crate::OwnedSession::device): from the header `User-Agent`, for example. At most 256
+    /// characters are stored. Needs [`owners`](Self::owners).
+    pub fn device(mut self, device: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.device = Some(Arc::new(device));
+        self
+    }
+
+    /// Sets the maximum number of sessions per owner. A further login deletes the oldest session, after the new one
+    /// was written. If that fails, a warning is logged, and the next login deletes both. Needs
+    /// [`owners`](Self::owners). Default: no limit.
+    pub const fn max_per_owner(mut self, sessions: usize) -> Self {
+        self.max_per_owner = Some(sessions);
+        self
+    }
+
     /// Sets the grant type of the exchange. Default: `authorization_code`, the only one that WeChat supports.
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
@@ -165,8 +269,8 @@ impl WechatBuilder {
     /// # Errors
     ///
     /// - [`ErrorKind::InvalidConfig`]: an option is missing or invalid, for example an empty app id or
-    ///   secret, a malformed login path, a `cover_time` above `max_age`, or no storage while the feature
-    ///   `memory` is off.
+    ///   secret, a malformed login path, a `cover_time` above `max_age`, a device without owners, or no storage
+    ///   while the feature `memory` is off.
     /// - [`ErrorKind::Unsupported`]: the storage does not support expiry or compare-and-swap.
     pub fn build(self) -> Result<WechatLayer> {
         let max_age = self.max_age.unwrap_or_else(|| self.protocol.max_age());
@@ -180,7 +284,17 @@ impl WechatBuilder {
             self.attempts,
         )?;
         let store = self.store.map_or_else(default_store, Ok)?;
-        check_store(&store)?;
+        larder_web_sessions::check(&store)?;
+        let index = if self.owners {
+            let owners = Owners::new(&store, &self.key_prefix)?;
+            let owners = match self.max_per_owner {
+                Some(most) => owners.with_max_per_owner(most),
+                None => owners,
+            };
+            Some(Index { owners, owner: self.owner, device: self.device })
+        } else {
+            None
+        };
         Ok(WechatLayer::from_config(Config {
             app_id: self.app_id,
             app_secret: self.app_secret,
@@ -190,10 +304,11 @@ impl WechatBuilder {
             exchange,
             store: SessionStore {
                 store,
-                prefix: self.key_prefix,
+                keys: Keys { prefix: self.key_prefix, ids: self.ids },
                 max_age,
                 cover_time: self.cover_time,
                 remember_users: self.remember_users,
+                index,
             },
         }))
     }
@@ -214,6 +329,12 @@ impl WechatBuilder {
         if self.timeout.is_zero() || self.attempts == 0 {
             return Err(configuration("`timeout` and `attempts` must be greater than zero"));
         }
+        if !self.owners && (self.device.is_some() || self.max_per_owner.is_some()) {
+            return Err(configuration("`device` and `max_per_owner` need `owners`"));
+        }
+        if self.max_per_owner == Some(0) {
+            return Err(configuration("`max_per_owner` must be greater than zero"));
+        }
         Key::new(format!("{}{}", self.key_prefix, "0".repeat(ID_LENGTH))).map_err(|error| {
             configuration(format!("`key_prefix` cannot begin a key: {}", error.message()))
         })?;
@@ -230,20 +351,6 @@ fn credential(name: &str, value: &str) -> Result<()> {
         return Err(configuration(format!("the {name} must not contain white space or control characters")));
     }
     Ok(())
-}
-
-fn check_store(store: &Store) -> Result<()> {
-    let info = store.info();
-    if info.expiry && info.conditions() {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "the storage `{}` does not support both expiry and compare-and-swap, which sessions need: use another",
-            info.name
-        ),
-    ))
 }
 
 #[cfg(feature = "memory")]
@@ -275,6 +382,9 @@ impl fmt::Debug for WechatBuilder {
             .field("login_next", &self.login_next)
             .field("store", &self.store)
             .field("key_prefix", &self.key_prefix)
+            .field("ids", &self.ids)
+            .field("owners", &self.owners)
+            .field("max_per_owner", &self.max_per_owner)
             .field("timeout", &self.timeout)
             .field("attempts", &self.attempts)
             .field("protocol", &self.protocol)

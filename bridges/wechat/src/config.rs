@@ -1,11 +1,12 @@
 //! The checked options that all requests of a layer share.
 
-use larder_core::Key;
-
 use crate::{
     credentials,
     exchange::Exchange,
+    fields::{Fields, encode},
+    names,
     parameters::Claim,
+    places::{Ids, Place},
     protocol::Protocol,
     refusal::Rejection,
     secret::Secret,
@@ -26,8 +27,7 @@ pub(crate) struct Config {
 
 /// A session whose claim is valid.
 pub(crate) struct Opened {
-    pub(crate) id: String,
-    pub(crate) key: Key,
+    pub(crate) place: Place,
     pub(crate) loaded: Loaded,
 }
 
@@ -35,15 +35,27 @@ impl Config {
     /// Returns the claimed session if the claim is valid.
     pub(crate) async fn open(&self, claim: &Claim) -> Result<Opened, Rejection> {
         let (id, skey) = self.claimed(claim).ok_or(Rejection::Invalid)?;
-        let key = self.store.key(id).map_err(Rejection::Store)?;
-        let loaded = self.store.load(&key, id).await.map_err(Rejection::Store)?.ok_or(Rejection::Invalid)?;
+        let place = self.store.keys.place(id).map_err(Rejection::Store)?;
+        let mut loaded =
+            self.store.load(&place).await.map_err(Rejection::Store)?.ok_or(Rejection::Invalid)?;
         // As in the older servers, the skey is computed from the session key; the stored skey does not count.
         let session_key = loaded.fields.session_key();
-        if credentials::same(skey, &self.skey(session_key.expose())) {
-            Ok(Opened { id: id.to_owned(), key, loaded })
-        } else {
-            Err(Rejection::Invalid)
+        if !credentials::same(skey, &self.skey(session_key.expose())) {
+            return Err(Rejection::Invalid);
         }
+        if self.store.keys.ids != Ids::Plain {
+            self.complete(&mut loaded.fields, id, skey).map_err(Rejection::Store)?;
+        }
+        Ok(Opened { place, loaded })
+    }
+
+    /// Sets the fields that are not stored under a hashed id.
+    fn complete(&self, fields: &mut Fields, id: &str, skey: &str) -> larder_core::Result<()> {
+        if self.protocol == Protocol::Wafer {
+            fields.set(names::FIELD_ID, encode(names::FIELD_ID, id)?);
+        }
+        fields.set(names::FIELD_SKEY, encode(names::FIELD_SKEY, skey)?);
+        Ok(())
     }
 
     /// Returns the session's id and the skey, if both are well-formed.

@@ -30,7 +30,7 @@ impl Fields {
 
     /// Reads a stored session. It must be a session of the protocol, with this id if it contains one.
     pub(crate) fn parse(bytes: &[u8], id: &str) -> Result<Self> {
-        let fields = Self(serde_json::from_slice(bytes).map_err(|_| foreign())?);
+        let fields = Self::of_object(bytes)?;
         let own_id = match fields.get(names::FIELD_ID) {
             None => true,
             Some(own) => serde_json::from_str::<String>(own.get()).is_ok_and(|own| own == id),
@@ -42,10 +42,15 @@ impl Fields {
         }
     }
 
+    /// Reads the members of any object.
+    pub(crate) fn of_object(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map(Self).map_err(|_| foreign())
+    }
+
     /// Reads a stored user: an object with the user's data.
     pub(crate) fn parse_user(bytes: &[u8]) -> Result<Raw> {
-        let mut fields: BTreeMap<String, Raw> = serde_json::from_slice(bytes).map_err(|_| foreign())?;
-        let info = fields.remove(names::FIELD_USER_INFO).ok_or_else(foreign)?;
+        let mut fields = Self::of_object(bytes)?;
+        let info = fields.0.remove(names::FIELD_USER_INFO).ok_or_else(foreign)?;
         if info.get().starts_with('{') { Ok(info) } else { Err(foreign()) }
     }
 
@@ -62,6 +67,18 @@ impl Fields {
     /// Returns the field if it is a string.
     pub(crate) fn text(&self, name: &str) -> Option<Secret> {
         serde_json::from_str::<String>(self.get(name)?.get()).ok().map(Secret::new)
+    }
+
+    /// Returns the user's id in this mini-program.
+    pub(crate) fn open_id(&self) -> Option<String> {
+        open_id(self.get(names::FIELD_USER_INFO)?)
+    }
+
+    /// Decodes the fields except those of the protocol, as one object.
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        let own = self.0.iter().filter(|(name, _)| !names::PROTOCOL.contains(&name.as_str()));
+        let own = own.collect::<BTreeMap<_, _>>();
+        Json.encode(&own).and_then(|own| Json.decode(&own))
     }
 
     /// Returns the session key. `parse` has checked that it exists.
@@ -109,6 +126,16 @@ pub(crate) fn decode<T: DeserializeOwned>(name: &str, value: &RawValue) -> Resul
     })
 }
 
+/// Returns the user's id in this mini-program, from the user's data.
+pub(crate) fn open_id(user: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct User {
+        open_id: Option<String>,
+    }
+    serde_json::from_str::<User>(user.get()).ok()?.open_id
+}
+
 fn equal(one: &RawValue, other: &RawValue) -> bool {
     one.get() == other.get() || tokens(one.get()).eq(tokens(other.get()))
 }
@@ -126,7 +153,7 @@ fn tokens(json: &str) -> impl Iterator<Item = u8> + '_ {
     })
 }
 
-fn foreign() -> Error {
+pub(crate) fn foreign() -> Error {
     Error::new(
         ErrorKind::Corrupt,
         "the value under the session's key is not a session of this protocol; it was left unchanged (do two \

@@ -1,6 +1,6 @@
 //! The login: from the code and the user data to the session.
 
-use larder_core::{Error, ErrorKind, Key};
+use larder_core::{Error, ErrorKind};
 use serde_json::{Map, Value, value::to_raw_value};
 
 use crate::{
@@ -10,8 +10,10 @@ use crate::{
     decrypt::decrypt,
     exchange::Exchanged,
     fields::{Fields, Raw, encode},
+    index::Login,
     names,
     parameters::Ticket,
+    places::Place,
     protocol::Protocol,
     refusal::Refusal,
     secret::Secret,
@@ -23,9 +25,8 @@ const DRAWS: usize = 8;
 
 /// An accepted login: the session that will be written.
 pub(crate) struct Admitted {
-    /// The session's name: the id, or in version 2 the skey.
-    pub(crate) id: String,
-    pub(crate) key: Key,
+    /// Of the id, or in version 2 of the skey.
+    pub(crate) place: Place,
     pub(crate) skey: String,
     pub(crate) user_info: Raw,
     pub(crate) fields: Fields,
@@ -73,9 +74,9 @@ impl Config {
             }
             Protocol::Wafer2 => (skey.clone(), None),
         };
-        let key = self.store.key(&id)?;
+        let place = self.store.keys.place(&id)?;
         let fields = Fields::new(own.as_deref(), &skey, session_key, user_info.clone())?;
-        Ok(Admitted { id, key, skey, user_info, fields })
+        Ok(Admitted { place, skey, user_info, fields })
     }
 
     /// Returns the fields that the session will have. In version 2 the session may already exist.
@@ -83,7 +84,7 @@ impl Config {
         let fields = admitted.fields.clone();
         match self.protocol {
             Protocol::Wafer => Ok(fields),
-            Protocol::Wafer2 => Ok(match self.store.load(&admitted.key, &admitted.id).await? {
+            Protocol::Wafer2 => Ok(match self.store.load(&admitted.place).await? {
                 Some(there) => fields.or(there.fields),
                 None => fields,
             }),
@@ -91,31 +92,32 @@ impl Config {
     }
 
     /// Writes the session.
-    pub(crate) async fn establish(&self, admitted: &mut Admitted, changes: &Changes) -> Result<(), Error> {
+    pub(crate) async fn establish(
+        &self,
+        admitted: &mut Admitted,
+        changes: &Changes,
+        login: &Login,
+    ) -> Result<(), Error> {
         match self.protocol {
-            Protocol::Wafer => self.create(admitted, changes).await,
-            Protocol::Wafer2 => {
-                let Admitted { id, key, fields, .. } = admitted;
-                self.store.establish(key, id, fields, changes).await
-            }
+            Protocol::Wafer => self.create(admitted, changes, login).await,
+            Protocol::Wafer2 => self.store.establish(&admitted.place, &admitted.fields, changes, login).await,
         }
     }
 
     /// Writes a new session. If the id is taken, tries other ids.
-    async fn create(&self, admitted: &mut Admitted, changes: &Changes) -> Result<(), Error> {
+    async fn create(&self, admitted: &mut Admitted, changes: &Changes, login: &Login) -> Result<(), Error> {
         // With `login_next` the service has seen the id, and may have stored it.
         let draws = if self.login_next { 1 } else { DRAWS };
         for _ in 1..draws {
-            match self.store.create(&admitted.key, &admitted.fields, changes).await {
+            match self.store.create(&admitted.place, &admitted.fields, changes, login).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 outcome => return outcome,
             }
             let id = credentials::new_id()?;
-            admitted.key = self.store.key(&id)?;
             admitted.fields.set(names::FIELD_ID, encode(names::FIELD_ID, &id)?);
-            admitted.id = id;
+            admitted.place = self.store.keys.place(&id)?;
         }
-        self.store.create(&admitted.key, &admitted.fields, changes).await
+        self.store.create(&admitted.place, &admitted.fields, changes, login).await
     }
 }
 

@@ -28,3 +28,8 @@ pub(crate) const FIELD_ID: &str = "id";
 pub(crate) const FIELD_SKEY: &str = "skey";
 pub(crate) const FIELD_SESSION_KEY: &str = "sessionKey";
 pub(crate) const FIELD_USER_INFO: &str = "userInfo";
+/// In the hashed form instead of the first three; see `sealed`.
+pub(crate) const FIELD_SEALED: &str = "sealedSessionKey";
+
+/// The fields that identify the session, which the service cannot change.
+pub(crate) const PROTOCOL: [&str; 4] = [FIELD_ID, FIELD_SKEY, FIELD_SESSION_KEY, FIELD_SEALED];

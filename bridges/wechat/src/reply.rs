@@ -18,7 +18,7 @@ type Reply<B> = Response<SessionBody<B>>;
 pub(crate) fn logged_in<B>(protocol: Protocol, admitted: &Admitted) -> Reply<B> {
     let message = match protocol {
         Protocol::Wafer => {
-            json!({ (names::MAGIC): 1, "session": { "id": admitted.id, "skey": admitted.skey } })
+            json!({ (names::MAGIC): 1, "session": { "id": admitted.place.id, "skey": admitted.skey } })
         }
         Protocol::Wafer2 => json!({
             "code": 0,

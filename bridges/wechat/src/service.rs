@@ -14,6 +14,7 @@ use crate::{
     changes::Changes,
     config::{Config, Opened},
     future::{Answer, ResponseFuture},
+    index::Login,
     login::Admitted,
     parameters::{self, Claim, Ticket},
     protocol::Protocol,
@@ -90,7 +91,7 @@ async fn with_session<S, RequestBody, ResponseBody>(
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>>,
 {
-    let Opened { id, key, loaded } = match config.open(&claim).await {
+    let Opened { place, loaded } = match config.open(&claim).await {
         Ok(opened) => opened,
         Err(Rejection::Invalid) => return Ok(reply::invalid(config.protocol)),
         Err(Rejection::Store(error)) => return Ok(unavailable(&config, &error)),
@@ -98,12 +99,12 @@ where
     if is_login {
         return Ok(reply::already());
     }
-    let session = Session::new(Arc::clone(&config), id, key, loaded.fields.clone(), false);
+    let session = Session::new(Arc::clone(&config), place, loaded.fields.clone(), false);
     request.extensions_mut().insert(session.clone());
     let response = inner.call(request).await?;
     let saved = match session.finish() {
-        Ending::Destroy => config.store.destroy(session.key(), session.id(), &loaded).await,
-        Ending::Save(changes) => config.store.save(session.key(), session.id(), &loaded, &changes).await,
+        Ending::Destroy => config.store.destroy(session.place(), loaded).await,
+        Ending::Save(changes) => config.store.save(session.place(), loaded, &changes).await,
     };
     Ok(match saved {
         Ok(()) => response.map(crate::SessionBody::service),
@@ -125,6 +126,9 @@ where
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(refused(&config, &refusal)),
     };
+    let (parts, body) = request.into_parts();
+    let login = Login { device: config.store.device(&parts) };
+    let request = Request::from_parts(parts, body);
     let changes = if config.login_next {
         match pass_on(&config, inner, request, &admitted).await? {
             Ok(changes) => changes,
@@ -133,7 +137,7 @@ where
     } else {
         Changes::default()
     };
-    Ok(match config.establish(&mut admitted, &changes).await {
+    Ok(match config.establish(&mut admitted, &changes, &login).await {
         Ok(()) => reply::logged_in(config.protocol, &admitted),
         Err(error) => refused(&config, &Refusal::Store(error)),
     })
@@ -153,7 +157,7 @@ where
         Ok(fields) => fields,
         Err(error) => return Ok(Err(Refusal::Store(error))),
     };
-    let session = Session::new(Arc::clone(config), admitted.id.clone(), admitted.key.clone(), fields, true);
+    let session = Session::new(Arc::clone(config), admitted.place.clone(), fields, true);
     request.extensions_mut().insert(session.clone());
     let status = inner.call(request).await?.status();
     Ok(if status.is_client_error() || status.is_server_error() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result};
+use larder_core::{Error, ErrorKind, Expiry, Result};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,12 +10,10 @@ use crate::{
     changes::Changes,
     config::Config,
     decrypt::{Undecryptable, decrypt},
-    fields::{Fields, decode, encode},
+    fields::{Fields, Raw, decode, encode, open_id},
     names,
+    places::Place,
 };
-
-/// Fields that identify the session.
-const RESERVED: [&str; 3] = [names::FIELD_ID, names::FIELD_SKEY, names::FIELD_SESSION_KEY];
 
 /// The session of a request, stored in its extensions (`request.extensions().get::<Session>()`). It exists
 /// only if the request has proved that it owns the session.
@@ -44,8 +42,7 @@ const RESERVED: [&str; 3] = [names::FIELD_ID, names::FIELD_SKEY, names::FIELD_SE
 pub struct Session(Arc<Inner>);
 
 struct Inner {
-    id: String,
-    key: Key,
+    place: Place,
     is_new: bool,
     config: Arc<Config>,
     state: Mutex<SessionState>,
@@ -73,9 +70,9 @@ pub(crate) enum Ending {
 }
 
 impl Session {
-    pub(crate) fn new(config: Arc<Config>, id: String, key: Key, fields: Fields, is_new: bool) -> Self {
+    pub(crate) fn new(config: Arc<Config>, place: Place, fields: Fields, is_new: bool) -> Self {
         let state = SessionState { fields, changes: Changes::default(), phase: Phase::Open };
-        Self(Arc::new(Inner { id, key, is_new, config, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { place, is_new, config, state: Mutex::new(state) }))
     }
 
     /// Returns the field called `field`, or `None` if it does not exist.
@@ -106,12 +103,7 @@ impl Session {
     /// created by mp-session-koa2, the id comes from the user's data.)
     #[must_use]
     pub fn open_id(&self) -> Option<String> {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct User {
-            open_id: Option<String>,
-        }
-        self.user_info::<User>().ok().flatten().and_then(|user| user.open_id)
+        self.0.state.lock().fields.open_id()
     }
 
     /// Returns the names of all fields, including those of the protocol.
@@ -125,12 +117,13 @@ impl Session {
     /// # Errors
     ///
     /// [`ErrorKind::Codec`] if JSON cannot represent the value; [`ErrorKind::Unsupported`] for a field of the
-    /// protocol (`id`, `skey`, `sessionKey`); [`ErrorKind::Closed`] if the session was destroyed, or the
+    /// protocol (`id`, `skey`, `sessionKey`, `sealedSessionKey`), and for another `openId` in `userInfo` if it is
+    /// the [owner](crate::WechatBuilder::owners); [`ErrorKind::Closed`] if the session was destroyed, or the
     /// handler has already responded.
     pub fn set<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Result<()> {
         let value = encode(field, value)?;
         let mut state = self.change(field)?;
-        state.fields.set(field, value.clone());
+        self.put(&mut state, field, Some(value.clone()))?;
         state.changes.set(field, value);
         Ok(())
     }
@@ -142,7 +135,7 @@ impl Session {
     /// Same as [`set`](Session::set).
     pub fn remove(&self, field: &str) -> Result<()> {
         let mut state = self.change(field)?;
-        state.fields.remove(field);
+        self.put(&mut state, field, None)?;
         state.changes.remove(field);
         Ok(())
     }
@@ -164,10 +157,7 @@ impl Session {
         let mut state = self.change(field)?;
         let old = state.fields.get(field).map(|old| decode(field, old)).transpose()?;
         let new = change(old);
-        match &new {
-            Some(value) => state.fields.set(field, encode(field, value)?),
-            None => state.fields.remove(field),
-        }
+        self.put(&mut state, field, new.as_ref().map(|new| encode(field, new)).transpose()?)?;
         let name = field.to_owned();
         let again = Arc::new(move |old: Option<&serde_json::value::RawValue>| {
             let old = old.map(|old| decode(&name, old)).transpose()?;
@@ -201,7 +191,7 @@ impl Session {
         if self.0.is_new {
             return Ok(Some(store.max_age));
         }
-        Ok(store.remaining(&self.0.key).await?.map(|left| match left {
+        Ok(store.remaining(&self.0.place).await?.map(|left| match left {
             Expiry::After(left) => left,
             Expiry::Never => Expiry::MAX,
         }))
@@ -218,7 +208,15 @@ impl Session {
     /// part of one: do not print it.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.0.id
+        &self.0.place.id
+    }
+
+    /// Returns the name of the session on a page that lists the user's sessions
+    /// ([`WechatLayer::sessions_of`](crate::WechatLayer::sessions_of)): the SHA-256 of its [id](Self::id). It is
+    /// no credential.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        larder_web_sessions::handle(&self.0.place.id)
     }
 
     /// Returns WeChat's session key in base64, or `None` if the session is destroyed. The key is a secret
@@ -261,7 +259,7 @@ impl Session {
 
     /// Returns the state, if `field` may be changed.
     fn change(&self, field: &str) -> Result<parking_lot::MutexGuard<'_, SessionState>> {
-        if RESERVED.contains(&field) {
+        if names::PROTOCOL.contains(&field) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("the field `{field}` belongs to the protocol and cannot be changed"),
@@ -269,6 +267,24 @@ impl Session {
         }
         let state = self.0.state.lock();
         if state.phase == Phase::Open { Ok(state) } else { Err(closed()) }
+    }
+
+    /// Sets or removes a field. The owner of the session stays its owner: without one it could not be revoked.
+    fn put(&self, state: &mut SessionState, field: &str, value: Option<Raw>) -> Result<()> {
+        if field == names::FIELD_USER_INFO && self.0.config.store.owner_is_open_id() {
+            let owner = state.fields.open_id();
+            if owner.is_some() && owner != value.as_deref().and_then(open_id) {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the user's `openId` cannot be changed: it is the owner of the session",
+                ));
+            }
+        }
+        match value {
+            Some(value) => state.fields.set(field, value),
+            None => state.fields.remove(field),
+        }
+        Ok(())
     }
 
     /// Takes the changes and ends the session for the handler.
@@ -282,8 +298,8 @@ impl Session {
         ending
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        &self.0.key
+    pub(crate) fn place(&self) -> &Place {
+        &self.0.place
     }
 }
 

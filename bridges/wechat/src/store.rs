@@ -3,93 +3,190 @@
 use std::time::Duration;
 
 use larder_core::{
-    Condition, Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Record, Result, Store, Version,
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Record, Result, Store, Version,
     WriteOptions,
 };
+use larder_owners::{Deadline, Indexed};
 use serde_json::value::RawValue;
 
 use crate::{
     changes::Changes,
     fields::{Fields, Raw},
+    index::{Index, Login},
     names,
+    places::{Ids, Keys, Place},
+    sealed::{self, Sealed},
 };
 
 /// How many times a save is tried while other requests save first.
 const ATTEMPTS: u32 = 64;
 /// The longest pause between two attempts, in milliseconds.
 const LONGEST_PAUSE: u64 = 32;
+/// The time to live of an announcement: much longer than a move takes.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 
 /// The store of the sessions, and their lifetime.
 #[derive(Debug)]
 pub(crate) struct SessionStore {
     pub(crate) store: Store,
-    pub(crate) prefix: String,
+    pub(crate) keys: Keys,
     pub(crate) max_age: Duration,
     /// Extends a session to `max_age` if at most this much time is left. Zero: never.
     pub(crate) cover_time: Duration,
     /// How long version 2 remembers a user.
     pub(crate) remember_users: Expiry,
+    pub(crate) index: Option<Index>,
 }
 
 /// A session that was read.
 pub(crate) struct Loaded {
     pub(crate) fields: Fields,
+    /// The time at which the session ends, for the index.
+    pub(crate) deadline: Deadline,
     version: Version,
     /// At most `cover_time` is left.
     due: bool,
+    /// If the session is still under its plain id: the condition for writing it under the hashed one.
+    moves: Option<Condition>,
+}
+
+impl Loaded {
+    /// Returns whether the session is under its plain id, and moves when it is written.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.moves.is_some()
+    }
+
+    /// Returns the condition for writing the session.
+    fn unchanged(&self) -> Condition {
+        self.moves.clone().unwrap_or_else(|| Condition::At(self.version.clone()))
+    }
+}
+
+/// The result of looking for a session.
+enum Found {
+    Session(Loaded),
+    /// No session, and the condition for writing one.
+    Vacant(Condition),
+}
+
+/// An entry of the store.
+struct Entry {
+    /// `None` if it announces that a session is moving there.
+    fields: Option<Fields>,
+    version: Version,
+    expiry: Option<Expiry>,
+}
+
+impl Entry {
+    fn is_session(&self) -> bool {
+        self.fields.is_some()
+    }
 }
 
 impl SessionStore {
-    /// Returns the key of the session called `id`, as mp-session-koa2 names it.
-    pub(crate) fn key(&self, id: &str) -> Result<Key> {
-        Key::new(format!("{}{id}", self.prefix))
+    /// Returns the session if it exists.
+    pub(crate) async fn load(&self, place: &Place) -> Result<Option<Loaded>> {
+        Ok(match self.find(place).await? {
+            Found::Session(loaded) => Some(loaded),
+            Found::Vacant(_) => None,
+        })
     }
 
-    pub(crate) async fn load(&self, key: &Key, id: &str) -> Result<Option<Loaded>> {
+    async fn find(&self, place: &Place) -> Result<Found> {
+        let mut entry = self.read(place, &place.key).await?;
+        let mut moves = None;
+        if let Some(plain) = &place.plain
+            && !entry.as_ref().is_some_and(Entry::is_session)
+        {
+            moves = Some(Condition::unchanged(entry.map(|entry| entry.version)));
+            entry = self.read(place, plain).await?;
+            if entry.is_none() {
+                // Another request may have moved the session between the two reads.
+                moves = None;
+                entry = self.read(place, &place.key).await?;
+            }
+        }
+        Ok(match entry {
+            Some(Entry { fields: Some(fields), version, expiry }) => {
+                Found::Session(self.loaded(fields, version, expiry, moves))
+            }
+            entry => Found::Vacant(Condition::unchanged(entry.map(|entry| entry.version))),
+        })
+    }
+
+    /// Reads one of the keys of a session. Any other value there is an error.
+    async fn read(&self, place: &Place, key: &Key) -> Result<Option<Entry>> {
         let mut options = ReadOptions::new();
-        options.ttl = !self.cover_time.is_zero();
-        let record = self.store.read_with(key, &options).await?;
-        record.map(|record| self.loaded(key, record, id)).transpose()
-    }
-
-    fn loaded(&self, key: &Key, record: Record, id: &str) -> Result<Loaded> {
+        options.ttl = !self.cover_time.is_zero() || self.index.is_some();
+        let Some(record) = self.store.read_with(key, &options).await? else { return Ok(None) };
         let name = self.store.info().name;
         let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read).with_key(key);
         let version = record
             .version
             .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::Write))?;
-        let fields = Fields::parse(&record.value, id).map_err(named)?;
-        let due = match record.expiry {
+        let fields = self.decode(place, key, &record.value).map_err(named)?;
+        Ok(Some(Entry { fields, version, expiry: record.expiry }))
+    }
+
+    fn decode(&self, place: &Place, key: &Key, value: &[u8]) -> Result<Option<Fields>> {
+        match self.keys.plain_id(key) {
+            Some(id) => Fields::parse(value, id).map(Some),
+            None => match Sealed::parse(value)? {
+                Sealed::Session(fields) => sealed::open(fields, &place.id).map(Some),
+                Sealed::Moving => Ok(None),
+            },
+        }
+    }
+
+    fn encode(&self, place: &Place, fields: &Fields) -> Result<Bytes> {
+        match self.keys.ids {
+            Ids::Plain => fields.encode(),
+            Ids::Hashed | Ids::Migrating => sealed::seal(fields, &place.id),
+        }
+    }
+
+    fn loaded(
+        &self,
+        fields: Fields,
+        version: Version,
+        expiry: Option<Expiry>,
+        moves: Option<Condition>,
+    ) -> Loaded {
+        let due = match expiry {
+            _ if self.cover_time.is_zero() => false,
             Some(Expiry::After(left)) => left <= self.cover_time,
             // An entry without expiry does not come from this layer, and gets an expiry.
             Some(Expiry::Never) => true,
             None => false,
         };
-        Ok(Loaded { fields, version, due })
+        Loaded { fields, deadline: deadline(expiry), version, due, moves }
     }
 
     /// Returns the time until the session expires, or `None` if it no longer exists.
-    pub(crate) async fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.store.ttl(key).await
+    pub(crate) async fn remaining(&self, place: &Place) -> Result<Option<Expiry>> {
+        for key in place.keys() {
+            if let Some(expiry) = self.store.ttl(key).await? {
+                return Ok(Some(expiry));
+            }
+        }
+        Ok(None)
     }
 
     /// Saves `changes` field by field: changes that other requests have saved are kept. Does not bring back a
     /// session that another request has destroyed.
-    pub(crate) async fn save(&self, key: &Key, id: &str, loaded: &Loaded, changes: &Changes) -> Result<()> {
-        let mut seen = loaded.fields.clone();
-        let mut version = loaded.version.clone();
+    pub(crate) async fn save(&self, place: &Place, mut loaded: Loaded, changes: &Changes) -> Result<()> {
         for attempt in 0..ATTEMPTS {
-            let changed = changes.apply(seen.clone())?;
-            if changed.same(&seen) {
-                self.cover(key, loaded.due, version).await;
+            let changed = changes.apply(loaded.fields.clone())?;
+            if changed.same(&loaded.fields) {
+                self.cover(place, &loaded).await;
                 return Ok(());
             }
-            match self.write(key, &changed, Condition::At(version)).await {
+            match self.write(place, Some(&loaded), loaded.unchanged(), &changed, None).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
                 result => return result,
             }
-            match self.load(key, id).await? {
-                Some(now) => (seen, version) = (now.fields, now.version),
+            match self.load(place).await? {
+                Some(now) => loaded = now,
                 None => {
                     tracing::debug!(
                         "a session ended while a request of it was served; the changes of the request are dropped"
@@ -102,61 +199,157 @@ impl SessionStore {
     }
 
     /// Writes the session of a login, which must not exist yet.
-    pub(crate) async fn create(&self, key: &Key, fresh: &Fields, changes: &Changes) -> Result<()> {
-        self.write(key, &changes.apply(fresh.clone())?, Condition::Absent).await
+    pub(crate) async fn create(
+        &self,
+        place: &Place,
+        fresh: &Fields,
+        changes: &Changes,
+        login: &Login,
+    ) -> Result<()> {
+        let fields = changes.apply(fresh.clone())?;
+        self.write(place, None, Condition::Absent, &fields, Some(login)).await
     }
 
     /// Writes the session of a login. If it already exists (in version 2 a user may get the same skey again),
     /// keeps its custom fields.
     pub(crate) async fn establish(
         &self,
-        key: &Key,
-        id: &str,
+        place: &Place,
         fresh: &Fields,
         changes: &Changes,
+        login: &Login,
     ) -> Result<()> {
-        let mut there = None;
+        // The usual case first, which needs no read.
+        let mut found = match place.plain {
+            None => Found::Vacant(Condition::Absent),
+            Some(_) => self.find(place).await?,
+        };
         for attempt in 0..ATTEMPTS {
-            let (fields, condition) = match there {
-                None => (fresh.clone(), Condition::Absent),
-                Some(Loaded { fields, version, .. }) => (fresh.clone().or(fields), Condition::At(version)),
+            let (there, condition, fields) = match &found {
+                Found::Vacant(condition) => (None, condition.clone(), fresh.clone()),
+                Found::Session(there) => {
+                    (Some(there), there.unchanged(), fresh.clone().or(there.fields.clone()))
+                }
             };
-            match self.write(key, &changes.apply(fields)?, condition).await {
+            let fields = changes.apply(fields)?;
+            match self.write(place, there, condition, &fields, Some(login)).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
                 result => return result,
             }
-            there = self.load(key, id).await?;
+            found = self.find(place).await?;
         }
         Err(overtaken())
     }
 
-    async fn write(&self, key: &Key, fields: &Fields, condition: Condition) -> Result<()> {
+    /// Writes the session, which was read as `was`. Fails with a conflict if it has changed since.
+    async fn write(
+        &self,
+        place: &Place,
+        was: Option<&Loaded>,
+        condition: Condition,
+        fields: &Fields,
+        login: Option<&Login>,
+    ) -> Result<()> {
+        let value = self.encode(place, fields)?;
+        let noted = self.before_save(place, was, fields, login).await?;
+        let moving = place.plain.as_ref().zip(was.filter(|was| was.is_plain()));
+        let condition = match moving {
+            Some((plain, was)) => self.announce(place, plain, &was.version, condition).await?,
+            None => condition,
+        };
         let options = WriteOptions::new().expiry(self.max_age).condition(condition);
-        self.store.write_with(key, fields.encode()?, &options).await.map(drop)
+        self.store.write_with(&place.key, value, &options).await?;
+        if let Some((plain, _)) = moving {
+            self.store.delete(plain).await?;
+        }
+        self.after_save(noted, place).await;
+        Ok(())
+    }
+
+    /// Announces under the hashed id that a session is moving there. Returns the condition for writing it.
+    ///
+    /// A move has four steps: write the announcement, check that the session is unchanged under its plain id, replace
+    /// the announcement with the session, and delete the plain one. A deletion deletes the plain one first, and the
+    /// announcement or the session under the hashed id last. So if the second step finds the session, no deletion had
+    /// ended before the announcement, and one that ends later removes the announcement too. Then the third step fails,
+    /// and the session does not return. A process that ends during a move leaves the session under at least one of its
+    /// ids, because an announcement alone is not a session.
+    ///
+    /// `condition` is that the hashed id is vacant, or the announcement of another move, which this one takes over.
+    async fn announce(
+        &self,
+        place: &Place,
+        plain: &Key,
+        version: &Version,
+        condition: Condition,
+    ) -> Result<Condition> {
+        let announced = if condition == Condition::Absent {
+            let write = self.store.write(&place.key, sealed::announcement()?).expires_in(ANNOUNCED_FOR);
+            Condition::unchanged(write.if_absent().await?.version)
+        } else {
+            condition
+        };
+        let there = self.store.read(plain).await?;
+        if there.is_some_and(|there| there.version.as_ref() == Some(version)) {
+            return Ok(announced);
+        }
+        self.store.delete(&place.key).condition(announced).await?;
+        Err(Error::conflict())
     }
 
     /// Extends a session whose time is running out. A conflict is not an error: the request that saved the
     /// session has extended it too. Other failures lose nothing: the next request tries again.
-    async fn cover(&self, key: &Key, due: bool, version: Version) {
-        if due
-            && let Err(error) = self.store.touch(key, self.max_age).if_at(version).await
+    async fn cover(&self, place: &Place, loaded: &Loaded) {
+        if loaded.due
+            && let Err(error) = self.extend(place, loaded).await
             && error.kind() != ErrorKind::Conflict
         {
             tracing::warn!(%error, "a session could not be extended");
         }
     }
 
+    async fn extend(&self, place: &Place, loaded: &Loaded) -> Result<()> {
+        if loaded.is_plain() {
+            // It moves, so that none remains under its plain id for longer than `max_age`.
+            return self.write(place, Some(loaded), loaded.unchanged(), &loaded.fields, None).await;
+        }
+        self.before_touch(place, loaded).await?;
+        self.store.touch(&place.key, self.max_age).condition(loaded.unchanged()).await.map(drop)
+    }
+
     /// Deletes the session, also if other requests have changed it; but only if it is still a session.
-    pub(crate) async fn destroy(&self, key: &Key, id: &str, loaded: &Loaded) -> Result<()> {
-        let mut version = loaded.version.clone();
+    pub(crate) async fn destroy(&self, place: &Place, loaded: Loaded) -> Result<()> {
+        // The order matters: see `announce`.
+        for key in place.keys() {
+            let is_here = (*key == place.key) != loaded.is_plain();
+            let known =
+                is_here.then(|| (self.indexed(&loaded.fields, loaded.deadline), loaded.version.clone()));
+            self.delete(place, key, known).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the value under one of the keys of a session. `known` is the session there, if it was read.
+    async fn delete(&self, place: &Place, key: &Key, mut known: Option<(Indexed, Version)>) -> Result<()> {
         for attempt in 0..ATTEMPTS {
+            let (was, version) = match known.take() {
+                Some(known) => known,
+                None => match self.read(place, key).await? {
+                    Some(Entry { fields: Some(fields), version, expiry }) => {
+                        (self.indexed(&fields, deadline(expiry)), version)
+                    }
+                    Some(announcement) => (Indexed::NONE, announcement.version),
+                    None => return Ok(()),
+                },
+            };
+            let saving = self.before_delete(key, &was).await?;
             match self.store.delete(key).if_at(version).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
-                result => return result.map(drop),
-            }
-            match self.load(key, id).await? {
-                Some(now) => version = now.version,
-                None => return Ok(()),
+                result => {
+                    result?;
+                    self.after_change(saving, key).await;
+                    return Ok(());
+                }
             }
         }
         Err(overtaken())
@@ -187,12 +380,17 @@ impl SessionStore {
     }
 
     fn user_key(&self, open_id: &str) -> Result<Key> {
-        self.key(&format!("user:{open_id}"))
+        self.keys.key(&format!("user:{open_id}"))
     }
 }
 
 fn user_info(record: &Record) -> Result<Raw> {
     Fields::parse_user(&record.value)
+}
+
+/// Returns the time at which a session ends. If the store was not asked, that is now at the earliest.
+fn deadline(expiry: Option<Expiry>) -> Deadline {
+    Deadline::after(expiry.unwrap_or(Expiry::after_millis(0)))
 }
 
 /// Waits for a random time, so that two requests in conflict do not collide again.

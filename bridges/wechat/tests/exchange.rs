@@ -76,6 +76,9 @@ fn invalid_options_are_rejected_by_build() {
         good().attempts(0),
         good().key_prefix("x".repeat(449)),
         good().key_prefix("line\n"),
+        good().device(|_| None),
+        good().max_per_owner(2),
+        good().owners(true).max_per_owner(0),
         good().base_url("api.weixin.qq.com"),
     ];
     for builder in configuration {

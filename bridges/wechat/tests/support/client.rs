@@ -31,6 +31,7 @@ pub(crate) struct MiniProgram {
     pub(crate) code: Box<dyn FnMut() -> String + Send + Sync>,
     pub(crate) data: String,
     pub(crate) iv: String,
+    pub(crate) user_agent: String,
     /// Sends query parameters instead of headers.
     pub(crate) by_query: bool,
     /// Damages every session that it receives.
@@ -59,6 +60,7 @@ impl MiniProgram {
             }),
             data: DATA.to_owned(),
             iv: IV.to_owned(),
+            user_agent: String::new(),
             by_query: false,
             spoils_sessions: false,
             logins: 0,
@@ -78,7 +80,7 @@ impl MiniProgram {
         if self.by_query {
             url.query_pairs_mut().extend_pairs(names);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).header("user-agent", &self.user_agent);
         if !self.by_query {
             for (name, value) in names {
                 request = request.header(*name, *value);

@@ -34,6 +34,7 @@ pub(crate) struct Service {
     pub(crate) url: String,
     pub(crate) wechat: Wechat,
     pub(crate) storage: Store,
+    pub(crate) layer: WechatLayer,
     pub(crate) probe: Arc<Probe>,
 }
 
@@ -61,8 +62,8 @@ impl Service {
         let layer = options(builder).build().unwrap();
         let probe =
             Arc::new(Probe { handled: AtomicUsize::new(0), held: Semaphore::new(0), go: Semaphore::new(0) });
-        let url = serve(router(Arc::clone(&probe)).layer(layer)).await;
-        Self { url, wechat, storage, probe }
+        let url = serve(router(Arc::clone(&probe)).layer(layer.clone())).await;
+        Self { url, wechat, storage, layer, probe }
     }
 
     pub(crate) fn client(&self) -> MiniProgram {
@@ -92,6 +93,7 @@ fn router(probe: Arc<Probe>) -> Router {
         .route("/open", get(|session: Maybe| async move { Json(json!({ "session": session.is_some() })) }))
         .route("/me", get(me))
         .route("/fields", get(fields))
+        .route("/handle", get(|Extension(session): Extension<Session>| async move { Json(session.handle()) }))
         .route("/set/{field}", post(set))
         .route("/count/{field}", post(add))
         .route("/remove/{field}", post(remove))
