@@ -8,8 +8,8 @@ use aes_gcm::{
     aead::{Aead, KeyInit},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use larder_core::{Bytes, Codec, Error, ErrorKind, Json, Result, unique};
-use serde::{Deserialize, Serialize};
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_web_sessions::announcement;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -33,27 +33,14 @@ pub(crate) enum Sealed {
     Moving,
 }
 
-/// `{"moving":"..."}`
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Announcement {
-    /// Unique, so that two announcements have different versions in every store.
-    Moving(String),
-}
-
 impl Sealed {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let fields = Fields::of_object(bytes)?;
-        if fields.get(FIELD_SEALED).is_some() {
-            return Ok(Self::Session(fields));
+        if announcement::is(bytes) {
+            return Ok(Self::Moving);
         }
-        Json.decode::<Announcement>(bytes).map(|_| Self::Moving).map_err(|_| foreign())
+        let fields = Fields::of_object(bytes)?;
+        if fields.get(FIELD_SEALED).is_some() { Ok(Self::Session(fields)) } else { Err(foreign()) }
     }
-}
-
-/// Encodes an announcement.
-pub(crate) fn announcement() -> Result<Bytes> {
-    Json.encode(&Announcement::Moving(format!("{:016x}", unique::id64())))
 }
 
 /// Encodes the session called `id`.
@@ -145,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_announcement_is_not_a_session() {
-        let announcement = announcement().unwrap();
+        let announcement = announcement::new().unwrap();
         assert!(matches!(Sealed::parse(&announcement), Ok(Sealed::Moving)));
         assert!(Fields::parse(&announcement, ID).is_err());
     }

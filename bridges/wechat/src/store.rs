@@ -7,6 +7,7 @@ use larder_core::{
     WriteOptions,
 };
 use larder_owners::{Deadline, Indexed};
+use larder_web_sessions::announcement;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -22,8 +23,6 @@ use crate::{
 const ATTEMPTS: u32 = 64;
 /// The longest pause between two attempts, in milliseconds.
 const LONGEST_PAUSE: u64 = 32;
-/// The time to live of an announcement: much longer than a move takes.
-const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 
 /// The store of the sessions, and their lifetime.
 #[derive(Debug)]
@@ -284,7 +283,8 @@ impl SessionStore {
         condition: Condition,
     ) -> Result<Condition> {
         let announced = if condition == Condition::Absent {
-            let write = self.store.write(&place.key, sealed::announcement()?).expires_in(ANNOUNCED_FOR);
+            let write =
+                self.store.write(&place.key, announcement::new()?).expires_in(announcement::TIME_TO_LIVE);
             Condition::unchanged(write.if_absent().await?.version)
         } else {
             condition

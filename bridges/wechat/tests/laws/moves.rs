@@ -106,7 +106,7 @@ pub(crate) async fn a_login_keeps_the_fields(context: Context<Stores>) {
 
     // A move that was interrupted after its announcement does not prevent a login.
     let key = key(&handle(&client).await);
-    let announcement = json!({ "moving": "0123456789abcdef" }).to_string();
+    let announcement = json!(["moving", "0123456789abcdef"]).to_string();
     service.storage.write(&*key, announcement).expires_in(Duration::from_secs(60)).await.unwrap();
     assert!(!is_valid(&client).await);
     client.login2(false).await.unwrap();
