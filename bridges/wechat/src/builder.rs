@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
 use larder_core::{Error, ErrorKind, Expiry, IntoStore, Key, Result, Store};
-
 use larder_owners::Owners;
+use larder_web_sessions::{Ids, Keys};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     credentials::ID_LENGTH,
     exchange::Exchange,
     index::{DeviceOf, Index, OwnerOf},
-    places::{Ids, Keys},
     secret::Secret,
     store::SessionStore,
 };
@@ -304,7 +303,7 @@ impl WechatBuilder {
             exchange,
             store: SessionStore {
                 store,
-                keys: Keys { prefix: self.key_prefix, ids: self.ids },
+                keys: Keys { prefix: Arc::from(self.key_prefix), ids: self.ids },
                 max_age,
                 cover_time: self.cover_time,
                 remember_users: self.remember_users,

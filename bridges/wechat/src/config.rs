@@ -1,12 +1,14 @@
 //! The checked options that all requests of a layer share.
 
+use larder_web_sessions::Ids;
+
 use crate::{
     credentials,
     exchange::Exchange,
     fields::{Fields, encode},
     names,
     parameters::Claim,
-    places::{Ids, Place},
+    places::Place,
     protocol::Protocol,
     refusal::Rejection,
     secret::Secret,
@@ -35,7 +37,7 @@ impl Config {
     /// Returns the claimed session if the claim is valid.
     pub(crate) async fn open(&self, claim: &Claim) -> Result<Opened, Rejection> {
         let (id, skey) = self.claimed(claim).ok_or(Rejection::Invalid)?;
-        let place = self.store.keys.place(id).map_err(Rejection::Store)?;
+        let place = Place::new(&self.store.keys, id).map_err(Rejection::Store)?;
         let mut loaded =
             self.store.load(&place).await.map_err(Rejection::Store)?.ok_or(Rejection::Invalid)?;
         // As in the older servers, the skey is computed from the session key; the stored skey does not count.

@@ -5,11 +5,11 @@ use std::{collections::HashSet, fmt, sync::Arc};
 use http::request::Parts;
 use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Result};
 use larder_owners::{Deadline, Found, Indexed, Lookup, Owner, Owners, Saving};
-use larder_web_sessions::OwnedSession;
+use larder_web_sessions::{Ids, OwnedSession};
 
 use crate::{
     fields::Fields,
-    places::{Ids, Place},
+    places::Place,
     sealed::Sealed,
     store::{Loaded, SessionStore},
 };
@@ -129,7 +129,7 @@ impl SessionStore {
     /// Returns the sessions of `owner`.
     pub(crate) async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
         let sessions = self.owners()?.sessions(owner, &Sessions::of(self)).await?;
-        let owned = |(key, entry)| OwnedSession::new(self.keys.handle(&key), entry);
+        let owned = |(key, entry)| OwnedSession::new(self.keys.handle(&key).into_owned(), entry);
         // While a session moves, it is under both ids.
         let mut seen = HashSet::new();
         let once = |session: &OwnedSession| seen.insert(session.handle().to_owned());

@@ -74,7 +74,7 @@ impl Config {
             }
             Protocol::Wafer2 => (skey.clone(), None),
         };
-        let place = self.store.keys.place(&id)?;
+        let place = Place::new(&self.store.keys, &id)?;
         let fields = Fields::new(own.as_deref(), &skey, session_key, user_info.clone())?;
         Ok(Admitted { place, skey, user_info, fields })
     }
@@ -115,7 +115,7 @@ impl Config {
             }
             let id = credentials::new_id()?;
             admitted.fields.set(names::FIELD_ID, encode(names::FIELD_ID, &id)?);
-            admitted.place = self.store.keys.place(&id)?;
+            admitted.place = Place::new(&self.store.keys, &id)?;
         }
         self.store.create(&admitted.place, &admitted.fields, changes, login).await
     }

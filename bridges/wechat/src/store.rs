@@ -7,7 +7,7 @@ use larder_core::{
     WriteOptions,
 };
 use larder_owners::{Deadline, Indexed};
-use larder_web_sessions::announcement;
+use larder_web_sessions::{Ids, Keys, announcement};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     fields::{Fields, Raw},
     index::{Index, Login},
     names,
-    places::{Ids, Keys, Place},
+    places::Place,
     sealed::{self, Sealed},
 };
 
@@ -380,7 +380,7 @@ impl SessionStore {
     }
 
     fn user_key(&self, open_id: &str) -> Result<Key> {
-        self.keys.key(&format!("user:{open_id}"))
+        Key::new(format!("{}user:{open_id}", self.keys.prefix))
     }
 }
 
