@@ -22,14 +22,19 @@ pub(crate) struct Note<'a> {
     pub(crate) key: &'a Key,
     pub(crate) deadline: Deadline,
     pub(crate) device: Option<&'a str>,
-    /// Whether the session, or its owner, is new.
-    pub(crate) new: bool,
+    /// The time of the sign-in, if the session, or its owner, is new.
+    pub(crate) created: Option<i64>,
 }
 
 impl Bucket {
     /// Removes the sessions that have certainly ended.
     pub(crate) fn prune(&mut self, now: i64) {
         self.sessions.retain(|noted| !noted.is_over(now));
+    }
+
+    /// Returns the time of the latest sign-in. The smallest time if the bucket is empty.
+    pub(crate) fn latest(&self) -> i64 {
+        self.sessions.iter().map(|noted| noted.created).max().unwrap_or(i64::MIN)
     }
 
     pub(crate) fn note(&mut self, note: Note<'_>, now: i64) {
@@ -40,7 +45,7 @@ impl Bucket {
             let key = note.key.clone();
             self.sessions.push(Noted {
                 key,
-                created: now,
+                created: note.created.unwrap_or(now),
                 used: now,
                 until,
                 stamp,
@@ -49,8 +54,8 @@ impl Bucket {
             });
             return;
         };
-        if note.new {
-            noted.created = now;
+        if let Some(created) = note.created {
+            noted.created = created;
             noted.contested = true;
         }
         noted.used = now;
@@ -85,17 +90,17 @@ mod tests {
 
     const NOW: i64 = 1_795_310_512_273;
 
-    fn note(key: &Key, new: bool) -> Note<'_> {
-        Note { key, deadline: Deadline::NEVER, device: None, new }
+    fn note(key: &Key, created: Option<i64>) -> Note<'_> {
+        Note { key, deadline: Deadline::NEVER, device: None, created }
     }
 
     #[test]
     fn a_note_gets_a_new_stamp_and_keeps_the_creation() {
         let key = Key::new("k").unwrap();
         let mut bucket = Bucket::default();
-        bucket.note(Note { device: Some("Firefox"), ..note(&key, true) }, NOW);
+        bucket.note(Note { device: Some("Firefox"), ..note(&key, Some(NOW)) }, NOW);
         let first = bucket.sessions[0].clone();
-        bucket.note(note(&key, false), NOW + 5);
+        bucket.note(note(&key, None), NOW + 5);
         assert_eq!(bucket.sessions.len(), 1);
         let second = bucket.sessions[0].clone();
         assert_ne!(first.stamp, second.stamp);
@@ -110,8 +115,8 @@ mod tests {
     fn a_session_noted_as_new_by_two_stays_until_both_have_ended() {
         let key = Key::new("k").unwrap();
         let mut bucket = Bucket::default();
-        bucket.note(note(&key, true), NOW);
-        bucket.note(note(&key, true), NOW + 1);
+        bucket.note(note(&key, Some(NOW)), NOW);
+        bucket.note(note(&key, Some(NOW + 1)), NOW + 1);
         let noted = bucket.sessions[0].clone();
         assert!(!bucket.remove(&noted, NOW + 60_000));
         assert!(bucket.remove(&noted, NOW + 601_000));
@@ -121,7 +126,7 @@ mod tests {
     fn the_name_of_a_device_is_cut_between_characters() {
         let key = Key::new("k").unwrap();
         let mut bucket = Bucket::default();
-        bucket.note(Note { device: Some(&"名".repeat(1_000)), ..note(&key, true) }, NOW);
+        bucket.note(Note { device: Some(&"名".repeat(1_000)), ..note(&key, Some(NOW)) }, NOW);
         assert_eq!(bucket.sessions[0].device, Some("名".repeat(DEVICE)));
     }
 
@@ -130,13 +135,13 @@ mod tests {
         let mut bucket = Bucket::default();
         for (name, left) in [("long", 1_000), ("short", 10)] {
             let key = Key::new(name).unwrap();
-            bucket.note(note(&key, true), NOW);
+            bucket.note(note(&key, Some(NOW)), NOW);
             bucket.sessions.last_mut().unwrap().until = Some(NOW + left);
         }
         assert_eq!(bucket.expiry(NOW), Some(Expiry::after_millis(1_000)));
         bucket.prune(NOW + 10);
         assert_eq!(bucket.sessions.len(), 1);
-        bucket.note(note(&Key::new("forever").unwrap(), true), NOW + 10);
+        bucket.note(note(&Key::new("forever").unwrap(), None), NOW + 10);
         assert_eq!(bucket.expiry(NOW + 10), Some(Expiry::Never));
     }
 }

@@ -59,8 +59,10 @@ impl Owners {
         Self { namespace: namespace.into(), ..self }
     }
 
-    /// Limits the number of sessions per owner: after a sign-in, the oldest ones are deleted. The new one stays.
-    /// Default: no limit. A sign-in reads the index once more, and the sessions only if it names more than `most`.
+    /// Limits the number of sessions per owner, to at least one: after a sign-in, the oldest ones are deleted. Default:
+    /// no limit. A sign-in reads the index once more, and the sessions only if it names more than `most`.
+    ///
+    /// A process that ends during a sign-in can leave too many. The next sign-in deletes them.
     #[must_use]
     pub fn with_max_per_owner(self, most: usize) -> Self {
         Self { most: Some(most), ..self }
@@ -132,10 +134,20 @@ impl Owners {
     }
 
     async fn note(&self, owner: &Owner, key: &Key, deadline: Deadline, new: bool) -> Result<()> {
-        let bucket = self.name(&owner.id).bucket(key)?;
-        let note = Note { key, deadline, device: owner.device.as_deref(), new };
-        self.change(vec![bucket], |_, bucket, now| {
-            bucket.note(note, now);
+        let name = self.name(&owner.id);
+        let own = name.bucket(key)?;
+        // For a limit, a new session is later than all others, whatever the clocks of their processes show.
+        let mut keys = if new && self.most.is_some() { name.buckets()? } else { Vec::new() };
+        keys.retain(|key| *key != own);
+        keys.push(own.clone());
+        let mut latest = i64::MIN;
+        self.change(keys, |at, bucket, now| {
+            latest = bucket.latest().max(latest);
+            if *at != own {
+                return false;
+            }
+            let created = new.then(|| now.max(latest.saturating_add(1)));
+            bucket.note(Note { key, deadline, device: owner.device.as_deref(), created }, now);
             true
         })
         .await

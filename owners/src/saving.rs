@@ -93,12 +93,12 @@ impl Owners {
     ///
     /// Only logs errors, as the session is saved: an entry that remains expires, and the next sign-in deletes the
     /// sessions that are too many.
-    pub async fn after_save(&self, saving: Saving, key: &Key, lookup: &impl Lookup) {
+    pub async fn after_save(&self, saving: Saving, lookup: &impl Lookup) {
         if let Some((former, entry)) = saving.former {
             self.remove(&former, &[entry]).await.inspect_err(warn).unwrap_or_default();
         }
         if let (Some(owner), Some(most)) = (saving.signed_in, self.most) {
-            self.limit(&owner, most, key, lookup).await.inspect_err(warn).unwrap_or_default();
+            self.limit(&owner, most, lookup).await.inspect_err(warn).unwrap_or_default();
         }
     }
 }

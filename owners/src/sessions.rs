@@ -35,8 +35,17 @@ impl Owners {
     ///
     /// Those of reading, and of `lookup`.
     pub async fn sessions(&self, owner: &str, lookup: &impl Lookup) -> Result<Vec<(Key, Entry)>> {
+        let entries = self.entries(owner).await?;
+        self.existing(owner, entries, lookup).await
+    }
+
+    async fn existing(
+        &self,
+        owner: &str,
+        mut entries: Vec<Entry>,
+        lookup: &impl Lookup,
+    ) -> Result<Vec<(Key, Entry)>> {
         let mut sessions = Vec::new();
-        let mut entries = self.entries(owner).await?;
         entries.sort_by(|one, other| (one.created(), one.key()).cmp(&(other.created(), other.key())));
         // A session that has moved can be noted at both keys.
         let mut seen = HashSet::new();
@@ -70,23 +79,17 @@ impl Owners {
         self.delete_noted(owner, entries, which, lookup).await
     }
 
-    /// Deletes the oldest sessions of `owner`, so that at most `most` remain. The session at `newest` stays. Call it
-    /// after that session was written.
-    pub(crate) async fn limit(
-        &self,
-        owner: &str,
-        most: usize,
-        newest: &Key,
-        lookup: &impl Lookup,
-    ) -> Result<u64> {
-        if self.entries(owner).await?.len() <= most {
+    /// Deletes the oldest sessions of `owner`, so that at most `most` remain, and at least one. Call it after a session
+    /// was written. The order is the same for every caller, so simultaneous sign-ins do not delete each other.
+    pub(crate) async fn limit(&self, owner: &str, most: usize, lookup: &impl Lookup) -> Result<u64> {
+        let entries = self.entries(owner).await?;
+        if entries.len() <= most {
             return Ok(0);
         }
-        let mut sessions = self.sessions(owner, lookup).await?;
-        let excess = sessions.len().saturating_sub(most);
-        sessions.retain(|(key, _)| key != newest);
+        let sessions = self.existing(owner, entries, lookup).await?;
+        let excess = sessions.len().saturating_sub(most.max(1));
         let oldest = sessions.into_iter().take(excess).map(|(_, entry)| entry).collect();
-        self.delete_noted(owner, oldest, |key| key != newest, lookup).await
+        self.delete_noted(owner, oldest, |_| true, lookup).await
     }
 
     /// Deletes the sessions of these entries, and then removes the entries.

@@ -47,6 +47,13 @@ impl Visits {
         self.write(key, owner).await;
     }
 
+    /// Like [`log_in`](Self::log_in), with the limit.
+    async fn sign_in(&self, owners: &Owners, key: &Key, owner: &str) {
+        let sign_in = owners.before_save(key, &Indexed::NONE, &state(owner, None, HOUR)).await.unwrap();
+        self.write(key, owner).await;
+        owners.after_save(sign_in, self).await;
+    }
+
     async fn revoke(&self, owner: &str) -> u64 {
         self.owners.delete(owner, |_| true, self).await.unwrap()
     }
@@ -112,10 +119,10 @@ async fn the_entry_of_a_deleted_session_is_removed_unless_it_was_noted_again() {
     let was = state("ann", Some("phone"), Expiry::after_millis(1));
     let deletion = visits.owners.before_save(&key(1), &was, &Indexed::NONE).await.unwrap();
     visits.owners.before_touch(&key(1), &was, Deadline::after(HOUR)).await.unwrap();
-    visits.owners.after_save(deletion, &key(1), &visits).await;
+    visits.owners.after_save(deletion, &visits).await;
     assert_eq!(visits.owners.entries("ann").await.unwrap()[0].device(), Some("phone"));
     let deletion = visits.owners.before_save(&key(1), &was, &Indexed::NONE).await.unwrap();
-    visits.owners.after_save(deletion, &key(1), &visits).await;
+    visits.owners.after_save(deletion, &visits).await;
     assert!(visits.owners.entries("ann").await.unwrap().is_empty());
 }
 
@@ -126,7 +133,7 @@ async fn a_session_that_gets_another_owner_is_noted_for_that_one_only() {
     let (was, will) = (state("ann", None, HOUR), state("bob", Some("phone"), HOUR));
     let save = visits.owners.before_save(&key(1), &was, &will).await.unwrap();
     visits.store.write(key(1), "bob").await.unwrap();
-    visits.owners.after_save(save, &key(1), &visits).await;
+    visits.owners.after_save(save, &visits).await;
     assert!(visits.owners.entries("ann").await.unwrap().is_empty());
     assert_eq!(visits.owners.entries("bob").await.unwrap()[0].device(), Some("phone"));
 }
@@ -156,13 +163,26 @@ async fn thousands_of_sessions_of_one_owner_are_found_and_deleted() {
     assert_eq!(visits.found("ann").await.len(), 4_000);
     let owners = visits.owners.clone().with_max_per_owner(3_000);
     let newest = key(4_000);
-    let sign_in = owners.before_save(&newest, &Indexed::NONE, &state("ann", None, HOUR)).await.unwrap();
-    visits.write(&newest, "ann").await;
-    owners.after_save(sign_in, &newest, &visits).await;
+    visits.sign_in(&owners, &newest, "ann").await;
     let found = visits.found("ann").await;
     assert!(found.len() == 3_000 && found.contains(&newest) && found.contains(&key(3_999)));
     assert_eq!(visits.revoke("ann").await, 3_000);
     assert!(visits.stored().await.is_empty());
+}
+
+/// Several sign-ins in one millisecond, as if the clock stood still.
+#[tokio::test]
+async fn the_latest_session_stays_whatever_the_clock_shows() {
+    for most in [0, 1, 2] {
+        let visits = Visits::new();
+        let owners = visits.owners.clone().with_max_per_owner(most);
+        for number in (1_000..2_000).rev() {
+            visits.sign_in(&owners, &key(number), "ann").await;
+            let found = visits.found("ann").await;
+            assert!(found.last() == Some(&key(number)) && found.len() <= most.max(1));
+        }
+        assert_eq!(visits.found("ann").await.len(), most.max(1));
+    }
 }
 
 #[tokio::test]

@@ -73,9 +73,9 @@ impl<T> Shared<T> {
     }
 
     /// Completes the index after a save: see [`Owners::after_save`].
-    pub(crate) async fn after_save(&self, saving: Saving, key: &Key) {
+    pub(crate) async fn after_save(&self, saving: Saving) {
         if let Some(index) = &self.index {
-            index.owners.after_save(saving, key, self).await;
+            index.owners.after_save(saving, self).await;
         }
     }
 

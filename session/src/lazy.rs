@@ -484,7 +484,7 @@ impl<T> Inner<T> {
         let will = Indexed { owner, deadline: Deadline::after(expiry) };
         let saving = shared.before_save(&slot.key, &was, &will).await?;
         slot.overwrite(shared, stored, will.owner.as_ref()).await?;
-        shared.after_save(saving, &slot.key).await;
+        shared.after_save(saving).await;
         shared.note_use(&slot.key);
         Ok(())
     }

@@ -424,7 +424,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let was = self.shared.indexed(&slot.key, stored.as_deref()).await;
         let saving = self.shared.before_save(&slot.key, &was, &Indexed::NONE).await?;
         slot.overwrite(&self.shared, None, None).await?;
-        self.shared.after_save(saving, &slot.key).await;
+        self.shared.after_save(saving).await;
         Ok(stored.is_some())
     }
 

@@ -333,7 +333,7 @@ impl<T> State<T> {
         self.slot.replace(&self.shared, value, will.owner.as_ref()).await?;
         self.saved = true;
         self.indexed = will;
-        self.shared.after_save(saving, &self.slot.key).await;
+        self.shared.after_save(saving).await;
         Ok(())
     }
 }

@@ -167,8 +167,8 @@ impl LarderStore {
         Self { sessions: self.sessions.with_device(device) }
     }
 
-    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted; the new one stays.
-    /// Default: no limit. Needs [`with_owner`](Self::with_owner).
+    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted. At least one
+    /// stays. Default: no limit. Needs [`with_owner`](Self::with_owner).
     #[must_use]
     pub fn with_max_per_owner(self, most: usize) -> Self {
         Self { sessions: self.sessions.with_max_per_owner(most) }

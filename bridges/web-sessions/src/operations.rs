@@ -41,7 +41,7 @@ impl<D> Sessions<D> {
         if !self.write(&place, value, expiry(), Condition::Absent, will).await? {
             return Ok(false);
         }
-        self.owners.after_save(saving, &place.key, &self.finder::<S>()).await;
+        self.owners.after_save(saving, &self.finder::<S>()).await;
         Ok(true)
     }
 
@@ -89,7 +89,7 @@ impl<D> Sessions<D> {
                 if let Some(old) = old {
                     self.delete::<S>(old).await?;
                 }
-                self.owners.after_save(saving, &place.key, &self.finder::<S>()).await;
+                self.owners.after_save(saving, &self.finder::<S>()).await;
                 return Ok(true);
             }
         }
@@ -230,7 +230,7 @@ impl<D> Sessions<D> {
         };
         self.seen.set(&place.key, None);
         self.store.delete_with(&place.key, &DeleteOptions::new()).await?;
-        self.owners.after_save(saving, &place.key, &self.finder::<S>()).await;
+        self.owners.after_save(saving, &self.finder::<S>()).await;
         Ok(())
     }
 

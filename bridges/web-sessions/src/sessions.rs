@@ -131,7 +131,8 @@ impl<D> Sessions<D> {
         Self { device: Some(Arc::new(device)), ..self }
     }
 
-    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted; the new one stays.
+    /// Sets the maximum number of sessions per owner. After a sign-in, the oldest ones are deleted. At least one
+    /// stays.
     #[must_use]
     pub fn with_max_per_owner(self, most: usize) -> Self {
         Self { owners: self.owners.with_max_per_owner(most), ..self }

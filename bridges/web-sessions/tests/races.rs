@@ -153,6 +153,27 @@ fn an_interrupted_save_does_not_restore_a_revoked_session() {
 }
 
 #[test]
+fn simultaneous_sign_ins_leave_the_maximum_number_of_sessions() {
+    for setting in SETTINGS {
+        in_random_orders(1_000, || {
+            let before = Before::new(setting);
+            let sign_in = |number: usize| -> Task {
+                let sessions = before.process().with_max_per_owner(2);
+                Box::pin(async move {
+                    let id = format!("{number:022}");
+                    assert!(sessions.insert(&id, &Visit::of("ann", 1), in_an_hour).await.unwrap());
+                })
+            };
+            let sessions = before.process();
+            let check = async move {
+                assert_eq!(sessions.sessions_of::<Visit>("ann").await.unwrap().len(), 2);
+            };
+            ((0..3).map(sign_in).collect(), Box::pin(check))
+        });
+    }
+}
+
+#[test]
 fn every_session_is_in_the_index_of_its_owner() {
     for setting in SETTINGS {
         in_random_orders(1_000, || {
