@@ -4,14 +4,13 @@ use std::fmt;
 
 use hashlink::LruCache;
 use larder_core::{Bytes, Key, Version};
-use larder_owners::Indexed;
+use larder_owners::{Indexed, Owner};
 use parking_lot::Mutex;
 
 /// The number of remembered sessions. A forgotten one costs a read before its next save.
 const REMEMBERED: usize = 1_000;
 
-/// The longest remembered content, in bytes, for stores whose versions are the content. All versions together take at
-/// most 4 MB.
+/// The maximum size of a remembered session, in bytes. All together take at most 4 MB.
 const LONGEST: usize = 4_096;
 
 /// A session in the store, without its data.
@@ -19,6 +18,15 @@ const LONGEST: usize = 4_096;
 pub(crate) struct Live {
     pub(crate) version: Version,
     pub(crate) indexed: Indexed,
+}
+
+impl Live {
+    /// Returns the size in bytes. In some stores, the version is the content.
+    fn size(&self) -> usize {
+        let content = self.version.as_content().map_or(0, Bytes::len);
+        let owner = |owner: &Owner| owner.id.len() + owner.device.as_ref().map_or(0, String::len);
+        content + self.indexed.owner.as_ref().map_or(0, owner)
+    }
 }
 
 /// The last seen version of each session. The store compares a version with the stored one, so an old version is
@@ -37,9 +45,8 @@ impl Seen {
 
     /// Remembers a session; `None` forgets it.
     pub(crate) fn set(&self, key: &Key, live: Option<Live>) {
-        let short = |live: &Live| live.version.as_content().map_or(0, Bytes::len) <= LONGEST;
         let mut seen = self.0.lock();
-        match live.filter(short) {
+        match live.filter(|live| live.size() <= LONGEST) {
             Some(live) => drop(seen.insert(key.clone(), live)),
             None => drop(seen.remove(key)),
         }
@@ -67,9 +74,16 @@ mod tests {
         assert_eq!(seen.get(&key(0)), None);
         assert_eq!(seen.get(&key(1)), live(Version::from_token(1)));
         let content = |length| live(Version::from_content(vec![0; length].into()));
-        seen.set(&key(1), content(LONGEST));
-        assert_eq!(seen.get(&key(1)), content(LONGEST));
-        seen.set(&key(1), content(LONGEST + 1));
-        assert_eq!(seen.get(&key(1)), None, "the old version is forgotten too");
+        let device = |length| {
+            let owner = Owner { id: "ann".to_owned(), device: Some("d".repeat(length - 3)) };
+            let indexed = Indexed { owner: Some(owner), ..Indexed::NONE };
+            Some(Live { version: Version::from_token(1), indexed })
+        };
+        for of_size in [&content as &dyn Fn(usize) -> Option<Live>, &device] {
+            seen.set(&key(1), of_size(LONGEST));
+            assert_eq!(seen.get(&key(1)), of_size(LONGEST));
+            seen.set(&key(1), of_size(LONGEST + 1));
+            assert_eq!(seen.get(&key(1)), None, "the old version is forgotten too");
+        }
     }
 }
