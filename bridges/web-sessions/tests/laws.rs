@@ -22,6 +22,7 @@ fn cases(suite: Suite<Stores>) -> Suite<Stores> {
         .without_laws()
         .case("the_sessions_of_an_owner_are_listed", |context| listed(context.target))
         .case("a_session_is_listed_for_its_present_owner_only", |context| changes_owner(context.target))
+        .case("any_text_is_an_owner_a_device_and_a_prefix", |context| any_text(context.target))
         .case("the_sessions_of_an_owner_are_deleted", |context| deleted(context.target))
         .case("a_session_of_another_owner_is_not_deleted", |context| of_others(context.target))
         .case("an_owner_has_at_most_the_maximum_number_of_sessions", |context| limited(context.target))
@@ -111,6 +112,25 @@ async fn changes_owner(target: Target) {
     assert!(sessions.replace(&id(0), &Visit::new(3), in_an_hour).await.must("replace"));
     assert_eq!(revoke(&sessions, "bob").await, 0);
     assert!(exists(&sessions, 0).await);
+}
+
+async fn any_text(target: Target) {
+    let (handle, _) = open(&target).await;
+    let (long, device) = ("名".repeat(4_000), "名\0\n".repeat(20_000));
+    for store in [(*handle).clone(), handle.namespace("#part:").unwrap()] {
+        for prefix in ["", "#", "shop#:"] {
+            let sessions = support::sessions(&store).with_prefix(prefix, &id(0)).must("set the prefix");
+            for owner in ["", " ", "\0\n\u{7f}", ":%#", &long] {
+                sign_in(&sessions, 0, Visit::of(owner, 1).on(&device)).await;
+                let [listed] = &sessions.sessions_of::<Visit>(owner).await.must("list")[..] else {
+                    panic!("one session")
+                };
+                assert!(listed.device().is_some_and(|text| device.starts_with(text)));
+                assert_eq!(revoke(&sessions, owner).await, 1);
+            }
+        }
+    }
+    assert!(handle.listed("").await.is_empty(), "nothing remains");
 }
 
 async fn deleted(target: Target) {
