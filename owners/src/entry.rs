@@ -78,8 +78,7 @@ impl Entry {
 
     /// Returns whether the session was noted more than ten minutes ago. If the session does not exist then, it
     /// is not about to be written, and the entry can be [removed](crate::Owners::remove).
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.0.is_settled(unix_millis())
     }
 }

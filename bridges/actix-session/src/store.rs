@@ -48,7 +48,7 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if the storage does not support expiry (sessions would never expire) or
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the storage does not support expiry (sessions would never expire) or
     /// compare-and-swap (two sessions could get one key, and deleted sessions could return).
     ///
     /// ```
@@ -67,7 +67,7 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is too long for a session key
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix contains control characters or is too long for a session key
     /// to fit.
     ///
     /// ```

@@ -36,7 +36,7 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if the storage does not support expiry (sessions would never expire) or
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the storage does not support expiry (sessions would never expire) or
     /// compare-and-swap (two sessions could get one id, and deleted sessions could return).
     ///
     /// ```
@@ -54,7 +54,7 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is longer than 468 bytes.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix contains control characters or is longer than 468 bytes.
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
