@@ -112,17 +112,17 @@ impl SessionStore {
     }
 
     /// Completes the index after the session was written.
-    pub(crate) async fn after_save(&self, noted: Noted, place: &Place) {
-        if let Some((plain, saving)) = place.plain.as_ref().zip(noted.moving) {
-            self.after_change(saving, plain).await;
+    pub(crate) async fn after_save(&self, noted: Noted) {
+        if let Some(saving) = noted.moving {
+            self.after_change(saving).await;
         }
-        self.after_change(noted.saving, &place.key).await;
+        self.after_change(noted.saving).await;
     }
 
-    /// Completes the index after the session at `key` was written or deleted: see [`Owners::after_save`].
-    pub(crate) async fn after_change(&self, saving: Saving, key: &Key) {
+    /// Completes the index after a session was written or deleted: see [`Owners::after_save`].
+    pub(crate) async fn after_change(&self, saving: Saving) {
         if let Some(index) = &self.index {
-            index.owners.after_save(saving, key, &Sessions::of(self)).await;
+            index.owners.after_save(saving, &Sessions::of(self)).await;
         }
     }
 

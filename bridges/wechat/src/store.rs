@@ -261,7 +261,7 @@ impl SessionStore {
         if let Some((plain, _)) = moving {
             self.store.delete(plain).await?;
         }
-        self.after_save(noted, place).await;
+        self.after_save(noted).await;
         Ok(())
     }
 
@@ -347,7 +347,7 @@ impl SessionStore {
                 Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
                 result => {
                     result?;
-                    self.after_change(saving, key).await;
+                    self.after_change(saving).await;
                     return Ok(());
                 }
             }
