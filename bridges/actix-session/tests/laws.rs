@@ -685,5 +685,5 @@ async fn revoked(target: Target) {
     assert!(gone(store.update(again(&session), state, &HOUR).await));
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
     assert_eq!(loaded(&store, &session).await, None);
-    assert!(handle.listed("").await.is_empty(), "no other session was saved");
+    assert!(handle.listed("session:").await.is_empty(), "no other session was saved");
 }
