@@ -91,17 +91,26 @@ impl Owners {
     ///
     /// Those of reading.
     pub async fn entries(&self, owner: &str) -> Result<Vec<Entry>> {
+        let (entries, outcome) = self.readable(owner).await?;
+        outcome.map(|()| entries)
+    }
+
+    /// Returns the entries of `owner` in the buckets that can be read, and the first error of the others.
+    pub(crate) async fn readable(&self, owner: &str) -> Result<(Vec<Entry>, Result<()>)> {
         let keys = self.name(owner).buckets()?;
         let now = unix_millis();
-        let mut entries = Vec::new();
+        let (mut entries, mut outcome) = (Vec::new(), Ok(()));
         for (key, record) in keys.iter().zip(self.store.read_many(&keys, &ReadOptions::new()).await) {
-            if let Some(record) = record? {
-                let mut bucket = self.decode(key, &record)?;
-                bucket.prune(now);
-                entries.extend(bucket.sessions.into_iter().map(Entry));
+            match record.and_then(|record| record.map(|record| self.decode(key, &record)).transpose()) {
+                Ok(bucket) => {
+                    let mut bucket = bucket.unwrap_or_default();
+                    bucket.prune(now);
+                    entries.extend(bucket.sessions.into_iter().map(Entry));
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        Ok(entries)
+        Ok((entries, outcome))
     }
 
     /// Returns the entry of `owner` for the session at `key`. Read it before the session is deleted or gets

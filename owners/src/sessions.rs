@@ -68,15 +68,16 @@ impl Owners {
     ///
     /// # Errors
     ///
-    /// The first error of the storage, after the other sessions were deleted. A second call continues.
+    /// The first error, after the other sessions were deleted. A second call continues.
     pub async fn delete(
         &self,
         owner: &str,
         which: impl Fn(&Key) -> bool,
         lookup: &impl Lookup,
     ) -> Result<u64> {
-        let entries = self.entries(owner).await?;
-        self.delete_noted(owner, entries, which, lookup).await
+        let (entries, outcome) = self.readable(owner).await?;
+        let deleted = self.delete_noted(owner, entries, which, lookup).await;
+        outcome.and(deleted)
     }
 
     /// Deletes the oldest sessions of `owner`, so that at most `most` remain, and at least one. Call it after a session

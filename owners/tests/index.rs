@@ -5,7 +5,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use futures_util::{TryStreamExt, future::join_all};
-use larder_core::{ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
+use larder_core::{ErrorKind, Expiry, Key, ListOptions, ReadOptions, Record, Result, Store};
 use larder_memory::MemoryStorage;
 use larder_owners::{Deadline, Found, Indexed, Lookup, Owner, Owners};
 
@@ -221,6 +221,22 @@ async fn an_error_of_a_session_does_not_keep_the_others() {
     let outcome = visits.owners.delete("ann", |_| true, &failing).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::VersionTooNew);
     assert_eq!(visits.found("ann").await, [key(1)]);
+}
+
+#[tokio::test]
+async fn an_unreadable_part_of_the_index_does_not_keep_the_other_sessions() {
+    let visits = Visits::new();
+    for number in 0..40 {
+        visits.log_in(&key(number), "ann").await;
+    }
+    let bucket = visits.store.list(ListOptions::new().prefix("larder:")).try_next().await.unwrap().unwrap();
+    let noted = String::from_utf8(bucket.record.unwrap().value.to_vec()).unwrap();
+    let kept = noted.matches("visit:").count();
+    visits.store.write(bucket.key, "zoe").await.unwrap();
+    let outcome = visits.owners.delete("ann", |_| true, &visits).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Codec);
+    let sessions: Vec<Key> = visits.store.keys("visit:").try_collect().await.unwrap();
+    assert!(kept < 40 && sessions.len() == kept, "{} of {kept}", sessions.len());
 }
 
 #[tokio::test]

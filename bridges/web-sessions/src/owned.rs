@@ -89,14 +89,15 @@ impl<D> Sessions<D> {
         which: impl Fn(&str) -> bool,
     ) -> Result<u64> {
         let finder = Finder { moving: true, ..self.finder::<S>() };
-        let mut deleted = 0;
+        let mut plain = Ok(0);
         if self.keys.ids == Ids::Migrating {
             // The order matters: see `announce`.
             let old = |key: &Key| self.keys.plain_id(key).is_some() && which(&self.keys.handle(key));
-            deleted += self.owners.delete(owner, old, &finder).await?;
+            plain = self.owners.delete(owner, old, &finder).await;
         }
         let all = |key: &Key| which(&self.keys.handle(key));
-        Ok(deleted + self.owners.delete(owner, all, &finder).await?)
+        let rest = self.owners.delete(owner, all, &finder).await;
+        Ok(plain? + rest?)
     }
 
     pub(crate) const fn finder<S>(&self) -> Finder<'_, D, S> {

@@ -309,6 +309,15 @@ async fn foreign(target: Target) {
     // A logout is final.
     sessions.remove::<Visit>(&id(0)).await.must("remove");
     assert!(!exists(&sessions, 0).await);
+    // The other entries of the index are used.
+    let mut number = 1;
+    for sessions in [sessions.clone(), sessions.migrating_plain_ids()] {
+        while sessions.insert(&id(number), &Visit::of("ann", 1), in_an_hour).await.is_err() {
+            number += 1;
+        }
+        assert!(sessions.delete_of::<Visit>("ann", |_| true).await.is_err());
+        assert!(!exists(&sessions, number).await, "it was noted in another entry");
+    }
 }
 
 async fn migrating(target: Target) {
