@@ -36,8 +36,8 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the storage does not support expiry (sessions would never expire) or
-    /// compare-and-swap (two sessions could get one id, and deleted sessions could return).
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the storage does not support expiry (sessions would never
+    /// expire) or compare-and-swap (two sessions could get one id, and deleted sessions could return).
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -54,7 +54,8 @@ impl LarderStore {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix contains control characters or is longer than 468 bytes.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix contains control characters or is longer than 468
+    /// bytes.
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -157,8 +158,9 @@ impl LarderStore {
         Self { sessions: self.sessions.with_owner(owner) }
     }
 
-    /// Sets a function that returns the name of the device of a session, for [`sessions_of`](Self::sessions_of). At
-    /// most 256 characters are stored. Needs [`with_owner`](Self::with_owner).
+    /// Sets a function that returns the name of the device of a session, for [`sessions_of`](Self::sessions_of). The
+    /// index stores at most 256 characters of it, at the sign-in and whenever it notes the last use. Needs
+    /// [`with_owner`](Self::with_owner).
     #[must_use]
     pub fn with_device(
         self,
