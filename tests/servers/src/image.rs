@@ -59,6 +59,7 @@ const fn variable(kind: Kind) -> (&'static str, Option<&'static str>) {
         }
         Kind::Valkey => ("LARDER_TEST_VALKEY_IMAGE", Some("valkey/valkey:8")),
         Kind::Mongodb => ("LARDER_TEST_MONGODB_IMAGE", Some("mongo:8")),
+        Kind::Dynamodb => ("LARDER_TEST_DYNAMODB_IMAGE", Some("amazon/dynamodb-local:2.5.2")),
     }
 }
 

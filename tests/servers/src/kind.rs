@@ -33,11 +33,13 @@ pub enum Kind {
     Valkey,
     /// MongoDB.
     Mongodb,
+    /// DynamoDB: Amazon's version for one machine, or a stand-in.
+    Dynamodb,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Postgres,
         Self::PostgresTls,
         Self::Pgbouncer,
@@ -52,6 +54,7 @@ impl Kind {
         Self::RedisSentinel,
         Self::Valkey,
         Self::Mongodb,
+        Self::Dynamodb,
     ];
 
     /// The name in `LARDER_TEST_REQUIRE`, such as `redis-cluster`.
@@ -72,6 +75,7 @@ impl Kind {
             Self::RedisSentinel => "redis-sentinel",
             Self::Valkey => "valkey",
             Self::Mongodb => "mongodb",
+            Self::Dynamodb => "dynamodb",
         }
     }
 

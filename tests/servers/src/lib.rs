@@ -18,7 +18,7 @@
 //! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing. `browser` [requires](requires_browser) the browser |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
 //! | `LARDER_TEST_POSTGRES_TLS_CA`, `_MARIADB_TLS_CA`, `_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
-//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_MYSQL_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
+//! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_MYSQL_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_`, `_DYNAMODB_` | the image, `name:tag` |
 //!
 //! The image comes from the environment, otherwise from `target/servers.env`, which `ci/servers` writes, and otherwise
 //! is the official one.
@@ -174,4 +174,12 @@ pub async fn valkey() -> Result<Server, Missing> {
 /// [`Missing`] if it is not available.
 pub async fn mongodb() -> Result<Server, Missing> {
     Kind::Mongodb.shared().await
+}
+
+/// The shared DynamoDB server. Its URL is that of a store in the table `larder`; the server accepts any credentials.
+///
+/// # Errors
+/// [`Missing`] if it is not available.
+pub async fn dynamodb() -> Result<Server, Missing> {
+    Kind::Dynamodb.shared().await
 }

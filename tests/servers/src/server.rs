@@ -118,9 +118,9 @@ impl Server {
     }
 
     /// The URL with its credentials: `postgres://larder:password@127.0.0.1:port/larder`,
-    /// `mysql://larder:password@127.0.0.1:port/larder`, `redis://127.0.0.1:port`, `rediss://127.0.0.1:port`, or
-    /// `mongodb://127.0.0.1:port/?directConnection=true`. For a cluster it is the URL of
-    /// the first node, and for a Sentinel set that of the Sentinel.
+    /// `mysql://larder:password@127.0.0.1:port/larder`, `redis://127.0.0.1:port`, `rediss://127.0.0.1:port`,
+    /// `mongodb://127.0.0.1:port/?directConnection=true`, or `dynamodb:?endpoint=http://127.0.0.1:port&...`. For a
+    /// cluster it is the URL of the first node, and for a Sentinel set that of the Sentinel.
     #[must_use]
     pub fn url(&self) -> &str {
         self.urls.first().map_or("", String::as_str)

@@ -135,6 +135,12 @@ impl Spec {
                     spec.command.push("mongod".to_owned());
                 }
             }
+            Kind::Dynamodb => {
+                spec.inside = vec![8000];
+                // Amazon's image keeps the data in memory by default. The stand-in has no options.
+                spec.command
+                    .extend(["-jar", "DynamoDBLocal.jar", "-sharedDb", "-dbPath", "."].map(str::to_owned));
+            }
         }
         if let Some(certificates) = certificates {
             spec.file("/larder-test/ca.pem", &certificates.ca);
@@ -256,6 +262,16 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
             .iter()
             .take(1)
             .map(|port| format!("mongodb://127.0.0.1:{port}/?directConnection=true"))
+            .collect(),
+        (Kind::Dynamodb, ports) => ports
+            .iter()
+            .take(1)
+            .map(|port| {
+                format!(
+                    "dynamodb:?endpoint=http://127.0.0.1:{port}&region=us-east-1&access_key_id={USER}\
+                     &secret_access_key={PASSWORD}"
+                )
+            })
             .collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! Checks whether a server is ready, in its own protocol. An open port is not enough, because Docker's proxy accepts
 //! connections before the server does.
 
+mod dynamodb;
 mod mongodb;
 mod mysql;
 mod postgres;
@@ -42,6 +43,7 @@ pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Resu
             Kind::RedisCluster => redis::cluster_ready(ports).await,
             Kind::RedisSentinel => redis::sentinel_ready(ports).await,
             Kind::Mongodb => mongodb::ready(first(ports)?).await,
+            Kind::Dynamodb => dynamodb::ready(first(ports)?).await,
         }
     };
     timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
