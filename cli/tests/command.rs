@@ -183,6 +183,8 @@ fn password_in_a_url_is_never_printed() {
         "postgres://bot:hunter2@127.0.0.1:9/bot",
         "postgres://bot:hunter2@127.0.0.1:9/bot?nonsense=hunter2",
         "mongodb://bot:hunter2@127.0.0.1:9/?serverSelectionTimeoutMS=300",
+        "dynamodb:bot?endpoint=http://127.0.0.1:9&region=r&access_key_id=bot&secret_access_key=hunter2",
+        "dynamodb:bot?secret_access_key=hunter2",
         "mysql://bot:hunter2@127.0.0.1:9/bot",
         "mysql://bot:hunter2@127.0.0.1:9/bot?ssl-mode=hunter2",
         "oracle://bot:hunter2@127.0.0.1:9",

@@ -129,6 +129,14 @@ async fn missing_table_of_mysql_is_reported_and_not_created() {
 }
 
 #[tokio::test]
+async fn missing_table_of_dynamodb_is_reported_and_not_created() {
+    let Some(url) = shared(Kind::Dynamodb).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    // A command would find the table that an earlier one had created.
+    finds_no_store(directory.path(), &format!("{url}&table={}", unique()));
+}
+
+#[tokio::test]
 async fn missing_collection_of_mongodb_is_reported_and_not_created() {
     let Some(url) = shared(Kind::Mongodb).await else { return };
     let directory = tempfile::tempdir().unwrap();

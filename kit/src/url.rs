@@ -224,7 +224,7 @@ fn redact_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // A mistyped URL may contain a password anywhere.
         return match url.split_once(':') {
-            Some(("file" | "sqlite" | "memory", _)) => url.to_owned(),
+            Some(("file" | "sqlite" | "memory" | "dynamodb", _)) => url.to_owned(),
             Some((scheme, _)) => format!("{scheme}:***"),
             None => "***".to_owned(),
         };
@@ -344,6 +344,7 @@ mod tests {
             "redis-sentinel://h/m?sentinel_password=hunter2",
             "redis://h:1/?pasword=hunter2@",
             "postgres:bot:hunter2@db/app",
+            "dynamodb:app?secret_access_key=hunter2",
             "hunter2",
         ] {
             let shown = redact(url);

@@ -36,6 +36,8 @@ pub use larder_kit::{Adapter, StoreUrl, redact};
 
 pub use crate::registry::{Registry, open, open_existing};
 
+#[cfg(feature = "dynamodb")]
+pub use larder_dynamodb as dynamodb;
 #[cfg(feature = "file")]
 pub use larder_file as file;
 #[cfg(feature = "memory")]

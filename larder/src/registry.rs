@@ -86,6 +86,7 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("mongodb", &["mongodb", "mongodb+srv"]),
+    ("dynamodb", &["dynamodb"]),
 ];
 
 #[derive(Clone)]
@@ -153,6 +154,8 @@ impl Registry {
         let registry = registry.with(larder_redis::Adapter);
         #[cfg(feature = "mongodb")]
         let registry = registry.with(larder_mongodb::Adapter);
+        #[cfg(feature = "dynamodb")]
+        let registry = registry.with(larder_dynamodb::Adapter);
         registry
     }
 

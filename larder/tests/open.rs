@@ -37,6 +37,7 @@ async fn error_for_an_unknown_option_lists_the_known_options() {
         ("mysql://u@127.0.0.1:9/d".to_owned(), names(larder::mysql::Config::OPTIONS)),
         ("redis://127.0.0.1:9".to_owned(), names(larder::redis::Config::OPTIONS)),
         ("mongodb://127.0.0.1:9".to_owned(), names(larder::mongodb::Config::OPTIONS)),
+        ("dynamodb:sessions".to_owned(), names(larder::dynamodb::Config::OPTIONS)),
     ];
     for (url, options) in urls {
         let error = larder::open(&format!("{url}?colour=red")).await.unwrap_err();

@@ -19,11 +19,12 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
     ("mysql", larder::mysql::Config::OPTIONS),
     ("redis", larder::redis::Config::OPTIONS),
     ("mongodb", larder::mongodb::Config::OPTIONS),
+    ("dynamodb", larder::dynamodb::Config::OPTIONS),
 ];
 
 /// The documents, and the number of tables in each.
 const DOCUMENTS: &[(&str, usize)] = &[
-    ("larder/URLS.md", 8),
+    ("larder/URLS.md", 9),
     ("adapters/memory/README.md", 1),
     ("adapters/sqlite/README.md", 1),
     ("adapters/postgres/README.md", 1),
@@ -31,6 +32,7 @@ const DOCUMENTS: &[(&str, usize)] = &[
     ("adapters/redis/README.md", 1),
     ("adapters/file/README.md", 2),
     ("adapters/mongodb/README.md", 1),
+    ("adapters/dynamodb/README.md", 1),
 ];
 
 const END: &str = "<!-- end of options -->";
@@ -117,12 +119,14 @@ fn the_configuration_file_in_the_document_is_valid() {
 fn configurations_do_not_print_passwords() {
     let redis = r#"{"url": "redis://db/0", "user": "bot", "password": "hunter2"}"#;
     let redis: larder::redis::Config = serde_json::from_str(redis).unwrap();
+    let dynamodb = "dynamodb:app?access_key_id=bot&secret_access_key=hunter2";
     let shown = [
         format!("{redis:?}"),
         format!("{:?}", larder::redis::Config::from_url("redis://bot:hunter2@db/0").unwrap()),
         format!("{:?}", larder::postgres::Config::from_url("postgres://bot:hunter2@db/app").unwrap()),
         format!("{:?}", larder::mysql::Config::from_url("mysql://bot:hunter2@db/app").unwrap()),
         format!("{:?}", larder::mongodb::Config::from_url("mongodb://bot:hunter2@db/app").unwrap()),
+        format!("{:?}", larder::dynamodb::Config::from_url(dynamodb).unwrap()),
     ];
     for shown in shown {
         assert!(!shown.contains("hunter2"), "{shown}");
