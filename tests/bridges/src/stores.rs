@@ -94,6 +94,15 @@ impl Stores {
     pub async fn mongodb() -> Result<Self, Missing> {
         ByUrl::mongodb("").await.map(Self::from)
     }
+
+    /// DynamoDB.
+    ///
+    /// # Errors
+    ///
+    /// If the server is missing.
+    pub async fn dynamodb() -> Result<Self, Missing> {
+        ByUrl::dynamodb().await.map(Self::from)
+    }
 }
 
 /// Runs the cases on each adapter.
@@ -107,6 +116,7 @@ pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> 
         .suite(with_cases(Suite::connect("postgres", Stores::postgres)))
         .suite(with_cases(Suite::connect("mysql", Stores::mysql)))
         .suite(with_cases(Suite::connect("mongodb", Stores::mongodb)))
+        .suite(with_cases(Suite::connect("dynamodb", Stores::dynamodb)))
 }
 
 #[async_trait]

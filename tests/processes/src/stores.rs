@@ -89,6 +89,15 @@ impl Stores {
         Self::server(servers::valkey().await, "prefix", "")
     }
 
+    /// Tables in DynamoDB.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if the server is missing.
+    pub async fn dynamodb() -> Result<Self, Missing> {
+        Self::server(servers::dynamodb().await, "table", "")
+    }
+
     /// Collections in MongoDB, with additional URL `options`.
     ///
     /// # Errors

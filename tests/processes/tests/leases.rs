@@ -36,6 +36,7 @@ fn main() {
         .suite(excluding(killed("redis", Stores::redis)))
         .suite(killed("valkey", Stores::valkey))
         .suite(killed("mongodb", || Stores::mongodb("")))
+        .suite(killed("dynamodb", Stores::dynamodb))
         .main()
 }
 

@@ -21,6 +21,7 @@ fn main() {
         .suite(suite("mysql_json", &log, "", || Stores::mysql("&values=json")))
         .suite(suite("redis", &log, "", Stores::redis))
         .suite(suite("mongodb", &log, "", || Stores::mongodb("")))
+        .suite(suite("dynamodb", &log, "", Stores::dynamodb))
         .main()
 }
 

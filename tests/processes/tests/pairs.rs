@@ -21,7 +21,7 @@ struct Kind {
     connect: fn() -> Connecting,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind { name: "file", connect: || Box::pin(async { Stores::file() }) },
     Kind { name: "file_snapshot", connect: || Box::pin(async { Stores::snapshot() }) },
     Kind { name: "file_grammy", connect: || Box::pin(async { Stores::grammy_file() }) },
@@ -36,6 +36,7 @@ const KINDS: [Kind; 14] = [
     Kind { name: "mongodb", connect: || Box::pin(Stores::mongodb("")) },
     Kind { name: "mongodb_document", connect: || Box::pin(Stores::mongodb("&values=json")) },
     Kind { name: "mongodb_grammy", connect: || Box::pin(Stores::mongodb("&layout=grammy")) },
+    Kind { name: "dynamodb", connect: || Box::pin(Stores::dynamodb()) },
 ];
 
 fn main() {

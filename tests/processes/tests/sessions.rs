@@ -31,6 +31,7 @@ fn main() {
         .suite(with_cases(stores("valkey", Stores::valkey)))
         // SecantusDB does a few hundred writes a second.
         .suite(with_cases(stores("mongodb", || Stores::mongodb("")).slow()))
+        .suite(with_cases(stores("dynamodb", Stores::dynamodb)))
         .main()
 }
 
@@ -55,7 +56,7 @@ fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .without_laws()
         .timeout(Duration::from_secs(600))
         .case("increments_of_64_tasks_are_exact", cases::sum_is_exact)
-        .case("a_session_of_3_mb_is_stored", cases::large)
+        .case("a_session_of_3_mb_is_stored_unless_the_store_has_a_limit", cases::large)
         .case("both_ids_of_a_moved_session_share_it", cases::moved)
         .case("a_sliding_session_is_extended_and_keeps_its_value", cases::sliding)
         .case("enhanced_sessions_of_grammy_are_read_migrated_and_saved", cases::enhanced)

@@ -40,6 +40,7 @@ fn main() {
         .suite(updates("valkey", FEWER_INCREMENTS, Stores::valkey))
         .suite(updates("mongodb", FEWEST_INCREMENTS, || Stores::mongodb("")))
         .suite(updates("mongodb_grammy", FEWEST_INCREMENTS, || Stores::mongodb("&layout=grammy")))
+        .suite(updates("dynamodb", FEWER_INCREMENTS, Stores::dynamodb))
         .main()
 }
 
