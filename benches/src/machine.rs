@@ -23,11 +23,16 @@ pub async fn describe() -> Vec<(String, String)> {
     put("MariaDB", mariadb().await);
     put("Redis", redis().await);
     put("MongoDB", mongodb().await);
-    put("drivers", Some(locked(&["rusqlite", "sqlx", "tokio-postgres", "redis", "mongodb"])));
+    put("DynamoDB", dynamodb());
+    put(
+        "drivers",
+        Some(locked(&["rusqlite", "sqlx", "tokio-postgres", "redis", "mongodb", "aws-sdk-dynamodb"])),
+    );
     let peers = [
         "tower-sessions-sqlx-store",
         "tower-sessions-redis-store",
         "tower-sessions-mongodb-store",
+        "tower-sessions-dynamodb-store",
         "tower-sessions-moka-store",
         "teloxide",
         "actix-session",
@@ -85,6 +90,11 @@ async fn mongodb() -> Option<String> {
     let version = info.get_str("version").ok()?.to_owned();
     let stand_in = std::env::var("LARDER_TEST_MONGODB_URL").is_err();
     Some(if stand_in { format!("{version}, or SecantusDB as its stand-in") } else { version })
+}
+
+fn dynamodb() -> Option<String> {
+    let stand_in = std::env::var("LARDER_TEST_DYNAMODB_URL").is_err();
+    stand_in.then(|| "DynamoDB Local, or dynalite as its stand-in".to_owned())
 }
 
 /// The packages, with their versions in the lock file.

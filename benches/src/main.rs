@@ -33,7 +33,7 @@ usage: cargo run --release -- [WORD]... [OPTION]...
 
 WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the last results to the page,
 whose other rows stay), or any of
-  memory file sqlite postgres mysql redis mongodb   only these stores
+  memory file sqlite postgres mysql redis mongodb dynamodb   only these stores
   reads writes sessions hot                         only these operations
   tasks sizes keys                                  only these axes
   trips copy                                        round trips; copies of a million sessions

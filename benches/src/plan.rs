@@ -106,7 +106,9 @@ impl Plan {
     }
 
     pub fn trips(&self, bench: &Bench) -> bool {
-        self.trips && self.includes(bench) && ["postgres", "mysql", "redis", "mongodb"].contains(&bench.name)
+        self.trips
+            && self.includes(bench)
+            && ["postgres", "mysql", "redis", "mongodb", "dynamodb"].contains(&bench.name)
     }
 
     /// The number of sessions to copy.
@@ -124,7 +126,9 @@ impl Plan {
         let keys = |keys: u64| if self.quick { keys.min(200) } else { keys };
         let mut steps = vec![self.step(keys(bench.usual), USUAL_SIZE, tasks, true)];
         if includes("sizes") {
-            for size in SIZES.into_iter().filter(|size| *size != USUAL_SIZE) {
+            // An item of DynamoDB has at most 400 KB.
+            let fits = |size: usize| bench.name != "dynamodb" || size < 400_000;
+            for size in SIZES.into_iter().filter(|size| *size != USUAL_SIZE && fits(*size)) {
                 let most = (LARGE / size as u64).max(1);
                 let most = if self.quick { most / 10 } else { most };
                 steps.push(self.step(keys(bench.usual).min(most.max(4)), size, &[USUAL_TASKS], true));

@@ -34,6 +34,7 @@ pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
         "mysql" => larder_test_servers::mariadb().await,
         "redis" => larder_test_servers::redis().await,
         "mongodb" => larder_test_servers::mongodb().await,
+        "dynamodb" => larder_test_servers::dynamodb().await,
         _ => return Vec::new(),
     };
     let server = server.unwrap();
@@ -64,7 +65,7 @@ pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
 /// Starts a proxy to the server, and returns its URL.
 async fn proxied(url: &str, begun: &Arc<AtomicU64>) -> String {
     let (_, rest) = url.split_once("://").unwrap();
-    let authority = rest.split(['/', '?']).next().unwrap();
+    let authority = rest.split(['/', '?', '&']).next().unwrap();
     let address = authority.rsplit('@').next().unwrap().to_owned();
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let proxy = listener.local_addr().unwrap().to_string();

@@ -96,7 +96,7 @@ fn verdicts(results: &Results) -> Vec<Verdict> {
     ratio("durable writes, files: as fast as the system calls".into(), to(files, Kind::Raw), 1.0);
     ratio("durable writes, files: twice as fast as the best peer".into(), to(files, Kind::Peer), 2.0);
 
-    for store in ["sqlite-full", "sqlite-normal", "postgres", "mysql", "redis", "mongodb"] {
+    for store in ["sqlite-full", "sqlite-normal", "postgres", "mysql", "redis", "mongodb", "dynamodb"] {
         for operation in [Read, Write] {
             let latency = to(at(store, operation, 1), Kind::Raw).map(inverse);
             verdicts.push(Verdict {

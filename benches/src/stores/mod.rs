@@ -1,5 +1,6 @@
 //! One file per store, with its raw driver, Larder's adapter, and the peers.
 
+pub mod dynamodb;
 pub mod file;
 pub mod memory;
 pub mod mongodb;
@@ -60,7 +61,7 @@ macro_rules! bench {
     };
 }
 
-pub const ALL: [Bench; 9] = [
+pub const ALL: [Bench; 10] = [
     bench!("memory", memory::open),
     bench!("memory-bounded", memory::bounded),
     // Each entry is a file with a block of 4 KiB, so a million keys would take more space than all other stores.
@@ -72,4 +73,6 @@ pub const ALL: [Bench; 9] = [
     bench!("redis", redis::open),
     // The tests' stand-in for MongoDB writes a few hundred documents per second.
     bench!("mongodb", mongodb::open, 100, 500, 2_000),
+    // So does the one for DynamoDB.
+    bench!("dynamodb", dynamodb::open, 100, 500, 2_000),
 ];
