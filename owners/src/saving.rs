@@ -110,5 +110,5 @@ impl std::fmt::Debug for Owner {
 }
 
 fn warn(error: &Error) {
-    tracing::warn!(kind = %error.kind(), %error, "the index of owners could not be updated after a session was saved");
+    tracing::warn!(kind = %error.kind(), %error, "the index of owners could not be updated");
 }

@@ -140,14 +140,15 @@ impl SessionStore {
     pub(crate) async fn delete_owned(&self, owner: &str, which: impl Fn(&str) -> bool + Sync) -> Result<u64> {
         let which = |key: &Key| which(&self.keys.handle(key));
         let owners = self.owners()?;
-        let mut deleted = owners.delete(owner, &which, &Sessions::of(self)).await?;
-        if self.keys.ids == Ids::Migrating {
-            // As with every deletion, the hashed ids come last: see `SessionStore::announce`. A move that has found
-            // the session under its plain id has noted it under the hashed one before.
-            let sessions = Sessions { moving: true, ..Sessions::of(self) };
-            deleted += owners.delete(owner, &which, &sessions).await?;
+        let deleted = owners.delete(owner, &which, &Sessions::of(self)).await;
+        if self.keys.ids != Ids::Migrating {
+            return deleted;
         }
-        Ok(deleted)
+        // As with every deletion, the hashed ids come last: see `SessionStore::announce`. A move that has found the
+        // session under its plain id has noted it under the hashed one before. An error of the first pass does not
+        // keep the sessions of the second one.
+        let moved = owners.delete(owner, &which, &Sessions { moving: true, ..Sessions::of(self) }).await;
+        Ok(deleted? + moved?)
     }
 
     fn owners(&self) -> Result<&Owners> {
