@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::request::Parts;
 use larder_core::{Error, ErrorKind, Expiry, IntoStore, Key, Result, Store};
 use larder_owners::Owners;
-use larder_web_sessions::{Ids, Keys};
+use larder_web_sessions::{Ids, Keys, MAX_SIZE};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -51,6 +51,7 @@ pub struct WechatBuilder {
     login_next: bool,
     store: Option<Store>,
     key_prefix: String,
+    max_size: usize,
     ids: Ids,
     owners: bool,
     owner: Option<OwnerOf>,
@@ -75,6 +76,7 @@ impl WechatBuilder {
             login_next: false,
             store: None,
             key_prefix: "session:".to_owned(),
+            max_size: MAX_SIZE,
             ids: Ids::Plain,
             owners: false,
             owner: None,
@@ -138,12 +140,19 @@ impl WechatBuilder {
         self
     }
 
+    /// Sets the maximum size of a stored session, in bytes. A request or a login whose session is larger fails, and
+    /// nothing is written. A session that is already larger can still be read. Default: 1 MiB.
+    pub const fn max_size(mut self, bytes: usize) -> Self {
+        self.max_size = bytes;
+        self
+    }
+
     /// If `true`, stores each session under the SHA-256 of its id, without id and skey, and with the session key
     /// encrypted. A stolen copy of the storage then logs in nobody, in both versions of the protocol. Default:
     /// `false`, the form of mp-session-koa2, with the ids of all sessions.
     ///
     /// The layer does not find sessions that were stored under their plain ids: see
-    /// [`migrating_plain_ids`](Self::migrating_plain_ids).
+    /// [`migrating_plain_ids`](Self::migrating_plain_ids). The last one of the two settings counts.
     pub const fn hashed_ids(mut self, hashed: bool) -> Self {
         self.ids = if hashed { Ids::Hashed } else { Ids::Plain };
         self
@@ -151,8 +160,8 @@ impl WechatBuilder {
 
     /// Like [`hashed_ids`](Self::hashed_ids), and also finds sessions under their plain ids, such as those of
     /// mp-session-koa2. Each one moves to its hashed id when it is saved or extended. Users stay logged in. Replace
-    /// this by `hashed_ids(true)` after the longest lifetime of a session: until then, a plain id from a stolen
-    /// backup is accepted.
+    /// this by `hashed_ids(true)` after the longest lifetime of a session. A session keeps its id when it moves: an id
+    /// in a copy of the storage from before the move is accepted until its session ends.
     ///
     /// Give this setting to all processes at the same time: without it, a process does not find a session that has
     /// moved. It costs one more round trip to read a session that has not moved, two more to read an unknown one, and
@@ -167,8 +176,8 @@ impl WechatBuilder {
     /// [`delete_by_owner`](WechatLayer::delete_by_owner) logs a user out everywhere, without a scan of the storage.
     /// The owner of a session is the user's `openId`, unless [`owner_by`](Self::owner_by) is set. Default: `false`.
     ///
-    /// A login and a logout also read and write the index. A request that saves or extends a session does so about
-    /// ten times per `max_age`. Sessions from before this option was on are in the index after the next such request.
+    /// A login and a logout also read and write the index. A request that saves or extends a session does so 8 to 16
+    /// times per `max_age`, or every 17 hours. Sessions from before this option was on are in the index after the next such request.
     pub const fn owners(mut self, owners: bool) -> Self {
         self.owners = owners;
         self
@@ -304,6 +313,7 @@ impl WechatBuilder {
             store: SessionStore {
                 store,
                 keys: Keys { prefix: Arc::from(self.key_prefix), ids: self.ids },
+                max_size: self.max_size,
                 max_age,
                 cover_time: self.cover_time,
                 remember_users: self.remember_users,
@@ -328,8 +338,8 @@ impl WechatBuilder {
         if self.timeout.is_zero() || self.attempts == 0 {
             return Err(configuration("`timeout` and `attempts` must be greater than zero"));
         }
-        if !self.owners && (self.device.is_some() || self.max_per_owner.is_some()) {
-            return Err(configuration("`device` and `max_per_owner` need `owners`"));
+        if !self.owners && (self.owner.is_some() || self.device.is_some() || self.max_per_owner.is_some()) {
+            return Err(configuration("`owner_by`, `device` and `max_per_owner` need `owners`"));
         }
         if self.max_per_owner == Some(0) {
             return Err(configuration("`max_per_owner` must be greater than zero"));

@@ -1,11 +1,11 @@
 //! The index from owners to their sessions.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::request::Parts;
 use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Result};
 use larder_owners::{Deadline, Found, Indexed, Lookup, Owner, Owners, Saving};
-use larder_web_sessions::{Ids, OwnedSession};
+use larder_web_sessions::OwnedSession;
 
 use crate::{
     fields::Fields,
@@ -128,27 +128,13 @@ impl SessionStore {
 
     /// Returns the sessions of `owner`.
     pub(crate) async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
-        let sessions = self.owners()?.sessions(owner, &Sessions::of(self)).await?;
-        let owned = |(key, entry)| OwnedSession::new(self.keys.handle(&key).into_owned(), entry);
-        // While a session moves, it is under both ids.
-        let mut seen = HashSet::new();
-        let once = |session: &OwnedSession| seen.insert(session.handle().to_owned());
-        Ok(sessions.into_iter().map(owned).filter(once).collect())
+        self.keys.sessions_of(self.owners()?, owner, &Sessions::of(self)).await
     }
 
     /// Deletes the sessions of `owner` whose handle `which` accepts. Returns their number.
     pub(crate) async fn delete_owned(&self, owner: &str, which: impl Fn(&str) -> bool + Sync) -> Result<u64> {
-        let which = |key: &Key| which(&self.keys.handle(key));
-        let owners = self.owners()?;
-        let deleted = owners.delete(owner, &which, &Sessions::of(self)).await;
-        if self.keys.ids != Ids::Migrating {
-            return deleted;
-        }
-        // As with every deletion, the hashed ids come last: see `SessionStore::announce`. A move that has found the
-        // session under its plain id has noted it under the hashed one before. An error of the first pass does not
-        // keep the sessions of the second one.
-        let moved = owners.delete(owner, &which, &Sessions { moving: true, ..Sessions::of(self) }).await;
-        Ok(deleted? + moved?)
+        let sessions = Sessions { moving: true, ..Sessions::of(self) };
+        self.keys.delete_of(self.owners()?, owner, which, &sessions).await
     }
 
     fn owners(&self) -> Result<&Owners> {

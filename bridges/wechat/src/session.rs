@@ -213,7 +213,7 @@ impl Session {
 
     /// Returns the name of the session on a page that lists the user's sessions
     /// ([`WechatLayer::sessions_of`](crate::WechatLayer::sessions_of)): the SHA-256 of its [id](Self::id). It is
-    /// no credential.
+    /// not a credential.
     #[must_use]
     pub fn handle(&self) -> String {
         larder_web_sessions::handle(&self.0.place.id)

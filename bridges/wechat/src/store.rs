@@ -7,7 +7,7 @@ use larder_core::{
     WriteOptions,
 };
 use larder_owners::{Deadline, Indexed};
-use larder_web_sessions::{Ids, Keys, announcement};
+use larder_web_sessions::{Ids, Keys, announcement, check_size};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -29,6 +29,8 @@ const LONGEST_PAUSE: u64 = 32;
 pub(crate) struct SessionStore {
     pub(crate) store: Store,
     pub(crate) keys: Keys,
+    /// The maximum size of a stored session, in bytes.
+    pub(crate) max_size: usize,
     pub(crate) max_age: Duration,
     /// Extends a session to `max_age` if at most this much time is left. Zero: never.
     pub(crate) cover_time: Duration,
@@ -138,10 +140,12 @@ impl SessionStore {
     }
 
     fn encode(&self, place: &Place, fields: &Fields) -> Result<Bytes> {
-        match self.keys.ids {
+        let value = match self.keys.ids {
             Ids::Plain => fields.encode(),
             Ids::Hashed | Ids::Migrating => sealed::seal(fields, &place.id),
-        }
+        }?;
+        check_size(&self.store, &value, self.max_size, "max_size")?;
+        Ok(value)
     }
 
     fn loaded(
@@ -267,12 +271,7 @@ impl SessionStore {
 
     /// Announces under the hashed id that a session is moving there. Returns the condition for writing it.
     ///
-    /// A move has four steps: write the announcement, check that the session is unchanged under its plain id, replace
-    /// the announcement with the session, and delete the plain one. A deletion deletes the plain one first, and the
-    /// announcement or the session under the hashed id last. So if the second step finds the session, no deletion had
-    /// ended before the announcement, and one that ends later removes the announcement too. Then the third step fails,
-    /// and the session does not return. A process that ends during a move leaves the session under at least one of its
-    /// ids, because an announcement alone is not a session.
+    /// [`announcement`] explains the steps of a move.
     ///
     /// `condition` is that the hashed id is vacant, or the announcement of another move, which this one takes over.
     async fn announce(
@@ -319,7 +318,7 @@ impl SessionStore {
 
     /// Deletes the session, also if other requests have changed it; but only if it is still a session.
     pub(crate) async fn destroy(&self, place: &Place, loaded: Loaded) -> Result<()> {
-        // The order matters: see `announce`.
+        // The order matters: see `announcement`.
         for key in place.keys() {
             let is_here = (*key == place.key) != loaded.is_plain();
             let known =

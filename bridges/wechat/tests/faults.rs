@@ -49,6 +49,26 @@ async fn requests_with_a_session_fail_while_the_store_is_down() {
 }
 
 #[tokio::test]
+async fn a_session_above_the_maximum_size_is_not_stored() {
+    for hashed in [false, true] {
+        let storage = Probe::new();
+        let service =
+            Service::with(storage.clone(), |builder| builder.hashed_ids(hashed).max_size(2_000)).await;
+        let mut client = service.client();
+        client.post("/set/cart", json!("x".repeat(1_000))).await.unwrap();
+        let session = client.session.clone();
+        let error = client.post("/set/cart", json!("x".repeat(2_000))).await.map(drop).unwrap_err();
+        assert_eq!(error.kind, "ERR_CHECK_LOGIN_FAILED");
+        client.session = session;
+        assert_eq!(client.get("/fields").await.unwrap().data, json!({ "cart": "x".repeat(1_000) }));
+        // A login too.
+        let service = Service::with(storage.clone(), |builder| builder.hashed_ids(hashed).max_size(10)).await;
+        assert!(service.client().login().await.is_err());
+        assert_eq!(storage.entries(), 1);
+    }
+}
+
+#[tokio::test]
 async fn unsaved_changes_are_not_acknowledged() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;

@@ -37,7 +37,7 @@ async fn stored() -> Probe {
     let storage = Probe::new();
     let fields =
         json!({ "id": id(), "skey": SKEY, "sessionKey": SESSION_KEY, "userInfo": { "openId": OPEN_ID } });
-    let expiry = Expiry::after_secs(1);
+    let expiry = Expiry::after_secs(60);
     storage.storage().write(format!("session:{}", id()), fields.to_string()).expiry(expiry).await.unwrap();
     let layer = layer(&storage, |builder| builder.owners(true));
     assert_eq!(count(&layer).await, Some(1));
@@ -136,7 +136,7 @@ async fn an_interrupted_move_loses_nothing_and_can_be_revoked() {
     }
 }
 
-/// What happens while another request is paused.
+/// Another request during a pause.
 #[derive(Clone, Copy, Debug)]
 enum During {
     Count,
@@ -248,6 +248,12 @@ async fn the_options_cost_as_much_as_documented() {
     assert_eq!(storage.calls(), [Read, Write, Write]);
     client.get("/fields").await.unwrap();
     assert_eq!(storage.calls(), [Read]);
+    // A session that does not live longer is never noted again.
+    let shorter = Duration::from_secs(3_000);
+    let shorter = Service::with(storage.clone(), |builder| builder.owners(true).max_age(shorter)).await;
+    let session = client.session.take();
+    client = shorter.client();
+    client.session = session;
     client.post("/set/cart", json!(1)).await.unwrap();
     assert_eq!(storage.calls(), [Read, Write]);
     client.post("/logout", Value::Null).await.unwrap();
