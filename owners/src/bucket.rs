@@ -42,11 +42,11 @@ impl Bucket {
         let device = note.device.map(|device| device.chars().take(DEVICE).collect());
         let stamp = format!("{:016x}", unique::id64());
         let Some(noted) = self.sessions.iter_mut().find(|noted| noted.key == *note.key) else {
-            let key = note.key.clone();
+            let (key, created) = (note.key.clone(), note.created.unwrap_or(now));
             self.sessions.push(Noted {
                 key,
-                created: note.created.unwrap_or(now),
-                used: now,
+                created,
+                used: now.max(created),
                 until,
                 stamp,
                 device,
@@ -58,7 +58,8 @@ impl Bucket {
             noted.created = created;
             noted.contested = true;
         }
-        noted.used = now;
+        // A sign-in can be noted as later than now.
+        noted.used = now.max(noted.created);
         // `None` is later than any time.
         noted.until = noted.until.zip(until).map(|(one, other)| one.max(other));
         noted.stamp = stamp;
@@ -120,6 +121,16 @@ mod tests {
         let noted = bucket.sessions[0].clone();
         assert!(!bucket.remove(&noted, NOW + 60_000));
         assert!(bucket.remove(&noted, NOW + 601_000));
+    }
+
+    #[test]
+    fn a_session_is_never_used_before_its_creation() {
+        let key = Key::new("k").unwrap();
+        let mut bucket = Bucket::default();
+        for created in [Some(NOW + 1), None, Some(NOW + 2)] {
+            bucket.note(note(&key, created), NOW);
+            assert!(bucket.sessions[0].used >= bucket.sessions[0].created);
+        }
     }
 
     #[test]

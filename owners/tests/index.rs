@@ -172,7 +172,7 @@ async fn thousands_of_sessions_of_one_owner_are_found_and_deleted() {
 
 /// Several sign-ins in one millisecond, as if the clock stood still.
 #[tokio::test]
-async fn the_latest_session_stays_whatever_the_clock_shows() {
+async fn the_latest_session_stays_at_sign_ins_in_one_millisecond() {
     for most in [0, 1, 2] {
         let visits = Visits::new();
         let owners = visits.owners.clone().with_max_per_owner(most);

@@ -2,10 +2,10 @@
 
 use std::{fmt, time::SystemTime};
 
-use larder_core::Result;
+use larder_core::{Error, ErrorKind, Result};
 use larder_owners::Entry;
 
-use crate::{key::IntoSessionKey, sessions::Sessions};
+use crate::{index::Index, key::IntoSessionKey, sessions::Sessions};
 
 /// A session of an owner, from [`Sessions::sessions_of`].
 #[derive(Clone)]
@@ -52,19 +52,16 @@ impl fmt::Debug for OwnedSession {
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// Returns the sessions of `owner`, in the order of their creation. Empty unless the builder's
-    /// [`owner`](crate::SessionsBuilder::owner) is set. One batch of 16 reads, and one batch that reads the
-    /// sessions. An unreadable session counts as that of the owner for whom it was noted.
+    /// Returns the sessions of `owner`, in the order of their creation. One batch of 16 reads, and one batch that
+    /// reads the sessions. An unreadable session counts as that of the owner for whom it was noted.
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) unless the builder's
+    /// [`owner`](crate::SessionsBuilder::owner) is set; those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under
     /// a key of the index.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
-        let Some(index) = &self.shared.index else {
-            return Ok(Vec::new());
-        };
-        let sessions = index.owners.sessions(owner, &*self.shared).await?;
+        let sessions = self.index()?.owners.sessions(owner, &*self.shared).await?;
         let owned = |(key, entry)| OwnedSession { key: self.shared.without_prefix(&key), entry };
         Ok(sessions.into_iter().map(owned).collect())
     }
@@ -91,10 +88,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// The first error, after the other sessions were deleted. A second call continues.
     pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
-        match &self.shared.index {
-            Some(index) => index.owners.delete(owner, |_| true, &*self.shared).await,
-            None => Ok(0),
-        }
+        self.index()?.owners.delete(owner, |_| true, &*self.shared).await
     }
 
     /// Deletes all sessions of `owner` except the one under `key`, to log out a user everywhere else; otherwise
@@ -104,12 +98,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// Those of [`delete_by_owner`](Self::delete_by_owner).
     pub async fn delete_others_by_owner(&self, owner: &str, key: impl IntoSessionKey) -> Result<u64> {
-        let key = self.key(key)?;
-        let Some(index) = &self.shared.index else {
-            return Ok(0);
-        };
+        let (key, index) = (self.key(key)?, self.index()?);
         // It may have moved.
         let own = self.shared.resolver.find(&key).await?.key;
         index.owners.delete(owner, |key| *key != own, &*self.shared).await
+    }
+
+    /// Without an index, a revocation must not seem to succeed.
+    fn index(&self) -> Result<&Index<T>> {
+        let message = "the sessions have no owners: set `owner` on the builder";
+        self.shared.index.as_deref().ok_or_else(|| Error::new(ErrorKind::Unsupported, message))
     }
 }

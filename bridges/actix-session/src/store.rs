@@ -98,9 +98,10 @@ impl LarderStore {
     }
 
     /// Also finds sessions that were stored under their plain session keys, and moves each one to its hashed key
-    /// when it is updated. Visitors stay logged in. Remove this setting after the longest lifetime of a session: a
-    /// plain key of a stolen backup is accepted until then. [The crate's page](crate#move-to-hashed-keys) has the
-    /// cost.
+    /// when it is updated. Visitors stay logged in. Remove this setting after the longest lifetime of a session. A
+    /// session keeps its session key when it moves: a key in a copy of the storage from before the move is accepted
+    /// until its session ends. To rule this out, delete all sessions. [The crate's page](crate#move-to-hashed-keys) has
+    /// the cost.
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;
@@ -195,23 +196,26 @@ impl LarderStore {
         Self { sessions: self.sessions.with_max_per_owner(most), ..self }
     }
 
-    /// Returns the sessions of `owner`, in the order of their sign-ins. Empty without
-    /// [`with_owner`](Self::with_owner). Two batches of reads, however many sessions the storage has.
+    /// Returns the sessions of `owner`, in the order of their sign-ins. Two batches of reads, however many
+    /// sessions the storage has.
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) without [`with_owner`](Self::with_owner); those of
+    /// reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
     /// of the index.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
         self.sessions.sessions_of::<Session>(owner).await
     }
 
     /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. A request that is running
-    /// cannot save its session afterwards, and gets the response 500.
+    /// cannot save its session afterwards, and gets the response 500. (A session that moves at the same time can count
+    /// twice.)
     ///
     /// # Errors
     ///
-    /// The first error, after the other sessions were deleted. A second call continues.
+    /// Those of [`sessions_of`](Self::sessions_of): the first one, after the other sessions were deleted. A second call
+    /// continues.
     pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
         self.sessions.delete_of::<Session>(owner, |_| true).await
     }
@@ -261,7 +265,8 @@ impl LarderStore {
 /// the store has no [`with_owner`](LarderStore::with_owner).
 ///
 /// actix-session does not tell a request the key of its session. So the store adds the handle to a loaded state, as
-/// `larder.handle`, and removes it before the state is stored.
+/// `larder.handle`, and removes it before the state is stored. After `renew`, it is the handle of the former session
+/// until the next request.
 #[must_use]
 pub fn handle(session: &actix_session::Session) -> Option<String> {
     session.get(HANDLE).ok().flatten()

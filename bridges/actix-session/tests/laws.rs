@@ -674,6 +674,11 @@ async fn owned(target: Target) {
     assert!(loaded(&store, three).await.is_some() && loaded(&store, bob).await.is_some());
     assert_eq!(store.delete_by_owner("ann").await.must("delete"), 1);
     store.delete(bob).await.must("delete");
+    for _ in 0..4 {
+        log_in(&store, "cleo", "phone").await;
+    }
+    assert_eq!(store.sessions_of("cleo").await.must("list").len(), 3, "the maximum");
+    assert_eq!(store.delete_by_owner("cleo").await.must("delete"), 3);
     assert!(handle.listed("").await.is_empty(), "nothing remains in the index");
 }
 

@@ -100,8 +100,9 @@ impl LarderStore {
     }
 
     /// Also finds sessions that were stored under their plain ids, and moves each one to its hashed id when it is
-    /// saved. Visitors stay logged in. Remove this setting after the longest lifetime of a session: a plain id of a
-    /// stolen backup is accepted until then.
+    /// saved. Visitors stay logged in. Remove this setting after the longest lifetime of a session. A session keeps its
+    /// id when it moves: an id in a copy of the storage from before the move is accepted until its session ends. To rule
+    /// this out, delete all sessions.
     ///
     /// This costs one more round trip to delete a session, one more to load a session that has not moved, two more
     /// to load an id that is unknown and four more to save a session that moves. Other operations cost the same.
@@ -190,23 +191,26 @@ impl LarderStore {
         larder_web_sessions::handle(&id.to_string())
     }
 
-    /// Returns the sessions of `owner`, in the order of their sign-ins. Empty without
-    /// [`with_owner`](Self::with_owner). Two batches of reads, however many sessions the storage has.
+    /// Returns the sessions of `owner`, in the order of their sign-ins. Two batches of reads, however many
+    /// sessions the storage has.
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) without [`with_owner`](Self::with_owner); those of
+    /// reading; [`Codec`](larder_core::ErrorKind::Codec) if another program has stored something under a key
     /// of the index.
     pub async fn sessions_of(&self, owner: &str) -> Result<Vec<OwnedSession>> {
         self.sessions.sessions_of::<Session<'_>>(owner).await
     }
 
     /// Deletes all sessions of `owner`, to log out a user everywhere. Returns their number. A request that is running
-    /// cannot save its session afterwards, and gets the response 500.
+    /// cannot save its session afterwards, and gets the response 500. (A session that moves at the same time can count
+    /// twice.)
     ///
     /// # Errors
     ///
-    /// The first error, after the other sessions were deleted. A second call continues.
+    /// Those of [`sessions_of`](Self::sessions_of): the first one, after the other sessions were deleted. A second call
+    /// continues.
     pub async fn delete_by_owner(&self, owner: &str) -> Result<u64> {
         self.sessions.delete_of::<Session<'_>>(owner, |_| true).await
     }

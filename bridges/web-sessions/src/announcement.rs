@@ -1,4 +1,14 @@
-//! The announcement that a session is moving to a key: a JSON array, which no session is.
+//! The announcement that a session is moving from its plain id to its hashed id: a JSON array, which is not a session.
+//!
+//! A move has four steps: write the announcement under the new key, check that the session is still under the old one,
+//! replace the announcement by the session, and delete the session from the old key. A deletion deletes the old key
+//! first and the new one last. So if the second step finds the session, no deletion had ended before the announcement,
+//! and one that ends later removes the announcement too. Then the third step fails, and the deleted session does not
+//! return. A move that ends after any of its steps leaves the session under at least one of its keys, because an
+//! announcement alone is not a session.
+//!
+//! The index of owners notes the new key before the second step, so that a deletion by owner, which has the same order,
+//! finds it.
 
 use std::time::Duration;
 

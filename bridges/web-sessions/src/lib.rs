@@ -10,5 +10,5 @@ mod sessions;
 pub use crate::{
     owned::OwnedSession,
     place::{Ids, Keys, handle},
-    sessions::{Session, Sessions, check},
+    sessions::{MAX_SIZE, Session, Sessions, check, check_size},
 };

@@ -150,17 +150,7 @@ impl<D> Sessions<D> {
     }
 
     /// Announces in its new place that a session is moving there, unless the place is taken. Returns the version of
-    /// the announcement.
-    ///
-    /// A move has four steps: write the announcement, check that the session is still in its old place, replace the
-    /// announcement by the session, and delete the session from its old place. A deletion deletes the session
-    /// from its old place first and from the new one last. So if the second step finds the session, no deletion
-    /// had ended before the announcement, and one that ends later removes the announcement too. Then the third
-    /// step fails, and the deleted session does not return. A move that ends after any of its steps leaves the
-    /// session in at least one of its places, because an announcement alone is not a session.
-    ///
-    /// The index notes the new place between the first two steps, so that a deletion by owner, which has the same
-    /// order, finds it.
+    /// the announcement. See [`announcement`].
     async fn announce(&self, place: &Place<'_>) -> Result<Option<Version>> {
         let write = self.store.write(&place.key, announcement::new()?).expires_in(announcement::TIME_TO_LIVE);
         match held(write.if_absent().await)? {
@@ -234,7 +224,7 @@ impl<D> Sessions<D> {
         Ok(())
     }
 
-    /// Returns the places of a session in the order in which they are deleted: see [`announce`](Self::announce).
+    /// Returns the places of a session in the order in which they are deleted: see [`announcement`].
     fn places<'a>(&self, id: &'a str) -> Result<impl Iterator<Item = Place<'a>> + use<'a, D>> {
         let place = self.keys.place(id)?;
         Ok(self.keys.old_place(id)?.into_iter().chain([place]))

@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, fmt, marker::PhantomData, time::SystemTime};
 
-use larder_core::{ErrorKind, Key, ReadOptions, Record, Result};
-use larder_owners::{Entry, Found, Lookup};
+use larder_core::{Error, ErrorKind, Key, ReadOptions, Record, Result};
+use larder_owners::{Entry, Found, Lookup, Owners};
 
 use crate::{
     announcement,
-    place::Ids,
+    place::{Ids, Keys},
     sessions::{Session, Sessions},
 };
 
@@ -19,12 +19,6 @@ pub struct OwnedSession {
 }
 
 impl OwnedSession {
-    /// Returns the session with this [handle](crate::handle) and this entry in the index.
-    #[must_use]
-    pub const fn new(handle: String, entry: Entry) -> Self {
-        Self { handle, entry }
-    }
-
     /// Returns the [handle](crate::handle) of the session. It names the session on a page, but logs nobody in.
     #[must_use]
     pub fn handle(&self) -> &str {
@@ -37,8 +31,8 @@ impl OwnedSession {
         self.entry.created()
     }
 
-    /// Returns the time of the last save that the index has noted. The last save is later by at most an eighth of the
-    /// session's time to live.
+    /// Returns the time of the last use that the index has noted. The last use is later by at most an eighth of the
+    /// session's time to live, or 17 hours if that is less (or a minute).
     #[must_use]
     pub fn used(&self) -> SystemTime {
         self.entry.used()
@@ -61,43 +55,86 @@ impl fmt::Debug for OwnedSession {
     }
 }
 
+impl Keys {
+    /// Returns the sessions of `owner`, in the order of their sign-ins. `lookup` decodes sessions.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Owners::sessions`].
+    pub async fn sessions_of(
+        &self,
+        owners: &Owners,
+        owner: &str,
+        lookup: &impl Lookup,
+    ) -> Result<Vec<OwnedSession>> {
+        let sessions = owners.sessions(owner, lookup).await?.into_iter();
+        let owned = |(key, entry)| OwnedSession { handle: self.handle(&key).into_owned(), entry };
+        // An interrupted move can leave a session in both of its places.
+        let mut handles = HashSet::new();
+        Ok(sessions.map(owned).filter(|session| handles.insert(session.handle.clone())).collect())
+    }
+
+    /// Deletes the sessions of `owner` whose handle `which` accepts. Returns their number. `lookup` decodes sessions,
+    /// and counts an [announcement](crate::announcement) as the session.
+    ///
+    /// # Errors
+    ///
+    /// The first error, after the other sessions were deleted.
+    pub async fn delete_of(
+        &self,
+        owners: &Owners,
+        owner: &str,
+        which: impl Fn(&str) -> bool,
+        lookup: &impl Lookup,
+    ) -> Result<u64> {
+        let mut plain = Ok(0);
+        if self.ids == Ids::Migrating {
+            // The order matters: see `announcement`.
+            let old = |key: &Key| self.plain_id(key).is_some() && which(&self.handle(key));
+            plain = owners.delete(owner, old, lookup).await;
+        }
+        let rest = owners.delete(owner, |key| which(&self.handle(key)), lookup).await;
+        Ok(plain? + rest?)
+    }
+}
+
 impl<D> Sessions<D> {
     /// Returns the sessions of `owner`, in the order of their sign-ins. One batch of 16 reads, and one batch that reads
     /// the sessions.
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Codec`](ErrorKind::Codec) if another program has stored something under a key of the index.
+    /// [`Unsupported`](ErrorKind::Unsupported) without [`with_owner`](Self::with_owner); those of reading;
+    /// [`Codec`](ErrorKind::Codec) if another program has stored something under a key of the index.
     pub async fn sessions_of<S: Session<Data = D>>(&self, owner: &str) -> Result<Vec<OwnedSession>> {
-        let sessions = self.owners.sessions(owner, &self.finder::<S>()).await?;
-        let mut handles = HashSet::new();
-        let sessions = sessions
-            .into_iter()
-            .map(|(key, entry)| OwnedSession::new(self.keys.handle(&key).into_owned(), entry));
-        // An interrupted move can leave a session in both of its places.
-        Ok(sessions.filter(|session| handles.insert(session.handle.clone())).collect())
+        self.check_owners()?;
+        self.keys.sessions_of(&self.owners, owner, &self.finder::<S>()).await
     }
 
-    /// Deletes the sessions of `owner` whose handle `which` accepts. Returns their number.
+    /// Deletes the sessions of `owner` whose handle `which` accepts. Returns their number. (A session that moves at the
+    /// same time can count twice.)
     ///
     /// # Errors
     ///
-    /// The first error, after the other sessions were deleted. A second call continues.
+    /// Those of [`sessions_of`](Self::sessions_of): the first one, after the other sessions were deleted. A second call
+    /// continues.
     pub async fn delete_of<S: Session<Data = D>>(
         &self,
         owner: &str,
         which: impl Fn(&str) -> bool,
     ) -> Result<u64> {
+        self.check_owners()?;
         let finder = Finder { moving: true, ..self.finder::<S>() };
-        let mut plain = Ok(0);
-        if self.keys.ids == Ids::Migrating {
-            // The order matters: see `announce`.
-            let old = |key: &Key| self.keys.plain_id(key).is_some() && which(&self.keys.handle(key));
-            plain = self.owners.delete(owner, old, &finder).await;
+        self.keys.delete_of(&self.owners, owner, which, &finder).await
+    }
+
+    /// Without an index, a revocation must not seem to succeed.
+    fn check_owners(&self) -> Result<()> {
+        if self.have_owners() {
+            return Ok(());
         }
-        let all = |key: &Key| which(&self.keys.handle(key));
-        let rest = self.owners.delete(owner, all, &finder).await;
-        Ok(plain? + rest?)
+        let message = "the sessions have no owners: set `with_owner`";
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(self.store.info().name))
     }
 
     pub(crate) const fn finder<S>(&self) -> Finder<'_, D, S> {

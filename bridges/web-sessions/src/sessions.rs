@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The maximum size of a stored session, unless the program sets another: 1 MiB.
-const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 1 << 20;
 
 /// A session of a framework.
 pub trait Session: Sized {
@@ -68,6 +68,24 @@ pub fn check(store: &Store) -> Result<()> {
     };
     let message = format!("the storage does not support {lacks}, which sessions need: use another");
     Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
+}
+
+/// Checks the size of a session before it is written to `store`. `option` is the name of the option for the maximum.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooLarge`] if the session has more than `max` bytes.
+pub fn check_size(store: &Store, value: &[u8], max: usize, option: &str) -> Result<()> {
+    let size = value.len();
+    if size <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "the session has {size} bytes, but the maximum is {max}: store less in it, or set `{option}`"
+    );
+    Err(Error::new(ErrorKind::TooLarge, message)
+        .with_adapter(store.info().name)
+        .with_operation(Operation::Write))
 }
 
 impl<D> Sessions<D> {
@@ -171,13 +189,7 @@ impl<D> Sessions<D> {
     /// Encodes a session that is not too large.
     pub(crate) fn encode<S: Session<Data = D>>(&self, session: &S, id: Option<&str>) -> Result<Bytes> {
         let value = session.encode(id).map_err(|error| self.name(error, Operation::Write))?;
-        let (size, max) = (value.len(), self.max_size);
-        if size > max {
-            let message = format!(
-                "the session has {size} bytes, but the maximum is {max}: store less in it, or set `with_max_size`"
-            );
-            return Err(self.name(Error::new(ErrorKind::TooLarge, message), Operation::Write));
-        }
+        check_size(&self.store, &value, self.max_size, "with_max_size")?;
         Ok(value)
     }
 

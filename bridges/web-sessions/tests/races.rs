@@ -110,7 +110,7 @@ impl Before {
                 .await
                 .unwrap();
             for (key, record) in entries.iter().filter(|(key, _)| key.as_str().starts_with("session:")) {
-                // The announcement of a move is no session.
+                // The announcement of a move is not a session.
                 let Ok(Visit { owner: Some(owner), .. }) = Visit::decode(&record.value, None) else {
                     continue;
                 };

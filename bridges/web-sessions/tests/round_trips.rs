@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use larder_bridge_tests::Steps;
-use larder_core::Expiry;
+use larder_core::{ErrorKind, Expiry};
 use larder_web_sessions::Sessions;
 use support::{HOUR, Visit, in_an_hour, sessions};
 
@@ -27,7 +27,8 @@ async fn owners_cost_a_load_and_a_save_nothing() {
         let expiry = || Expiry::After(HOUR - count * MINUTE);
         sessions.find::<Visit>(ID).await.unwrap().unwrap();
         assert!(sessions.replace(ID, &Visit::of("ann", count.into()), expiry).await.unwrap());
-        sessions.touch::<Visit>(ID, expiry()).await.unwrap();
+        let shorter = Expiry::After(HOUR - count * MINUTE - MINUTE / 2);
+        sessions.touch::<Visit>(ID, shorter).await.unwrap();
         assert_eq!(steps.take_calls(), ["read", "write if present", "touch"]);
     }
     assert!(sessions.replace(ID, &Visit::of("ann", 9), || Expiry::After(2 * HOUR)).await.unwrap());
@@ -62,4 +63,12 @@ async fn without_owners_there_is_no_index() {
     assert!(sessions.replace(ID, &Visit::of("bob", 1), || Expiry::After(9 * HOUR)).await.unwrap());
     sessions.remove::<Visit>(ID).await.unwrap();
     assert_eq!(steps.take_calls(), ["write if absent", "touch", "write if present", "delete"]);
+    // A revocation that finds no index must not seem to succeed.
+    let outcomes = [
+        sessions.sessions_of::<Visit>("ann").await.map(drop),
+        sessions.delete_of::<Visit>("ann", |_| true).await.map(drop),
+    ];
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unsupported);
+    }
 }

@@ -168,7 +168,7 @@ async fn a_cookie_from_before_a_sign_out_is_a_guest() {
         let mut replayed = old.clone();
         assert!(!is_signed_in(&mut replayed).await, "{path}");
         assert_eq!(replayed.cookie(), None, "the cookie is removed");
-        // Again, now that the browser has signed in anew.
+        // Again, now that the browser has signed in again.
         sign_in(&mut ann, ANN).await;
         assert!(!is_signed_in(&mut old.clone()).await, "{path}");
     }
