@@ -221,10 +221,14 @@ pub fn redact(url: &str) -> String {
 }
 
 fn redact_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    // The value of an option may be a URL too.
+    let is_first = |(scheme, _): &(&str, &str)| !scheme.contains([':', '?']);
+    let Some((scheme, rest)) = url.split_once("://").filter(is_first) else {
         // A mistyped URL may contain a password anywhere.
-        return match url.split_once(':') {
-            Some(("file" | "sqlite" | "memory" | "dynamodb", _)) => url.to_owned(),
+        let (shown, _) = url.split_once('?').unwrap_or((url, ""));
+        return match shown.split_once(':') {
+            Some(("file" | "sqlite" | "memory", _)) => shown.to_owned(),
+            Some(("dynamodb", table)) if !table.contains([':', '@']) => shown.to_owned(),
             Some((scheme, _)) => format!("{scheme}:***"),
             None => "***".to_owned(),
         };
@@ -344,13 +348,20 @@ mod tests {
             "redis-sentinel://h/m?sentinel_password=hunter2",
             "redis://h:1/?pasword=hunter2@",
             "postgres:bot:hunter2@db/app",
+            "postgres:bot:hunter2@db/app?proxy=http://h",
             "dynamodb:app?secret_access_key=hunter2",
+            "dynamodb:key:hunter2@app?region=local",
+            "dynamodb:key:hunter2@app?endpoint=http://localhost",
+            "dynamodb:hunter2@app",
             "hunter2",
+            "hunter2?proxy=http://h",
         ] {
             let shown = redact(url);
             assert!(!shown.contains("hunter2"), "{shown}");
         }
         assert_eq!(redact("sqlite:a.db?x=1"), "sqlite:a.db");
         assert_eq!(redact("redis://u@h/1"), "redis://u@h/1");
+        assert_eq!(redact("dynamodb:app?endpoint=http://localhost:8000"), "dynamodb:app");
+        assert_eq!(redact("dynamodb:key:hunter2@app"), "dynamodb:***");
     }
 }
