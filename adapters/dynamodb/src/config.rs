@@ -39,10 +39,13 @@ larder_kit::config! {
         table: Option<String>, unset "the URL's path, else `larder`",
             if |table| table.as_deref().is_none_or(is_name) => NAME;
         /// The AWS region.
-        region: Option<String>, unset "`AWS_REGION`, the profile's, or the instance's";
+        region: Option<String>, unset "`AWS_REGION`, the profile's, or the instance's",
+            if |region| region.as_deref().is_none_or(is_region)
+                => "ASCII letters, digits and `-`, such as `eu-central-1`";
         /// The URL of another endpoint than the region's, such as `http://localhost:8000`.
         endpoint: Option<String>, unset "`AWS_ENDPOINT_URL_DYNAMODB`, or the region's",
-            if |url| url.as_deref().is_none_or(is_endpoint) => "a URL that begins with `http://` or `https://`";
+            if |url| url.as_deref().is_none_or(is_endpoint)
+                => "a URL without white space that begins with `http://` or `https://`";
         /// The profile in the configuration files of AWS.
         profile: Option<String>, unset "`AWS_PROFILE`, else `default`";
         /// The id of an access key, instead of the SDK's credential chain. Use it only for servers on your own machine.
@@ -100,8 +103,13 @@ fn is_name(name: &str) -> bool {
     (3..=255).contains(&name.len()) && name.bytes().all(legal)
 }
 
+fn is_region(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 fn is_endpoint(url: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+    let begins = |scheme: &&str| url.len() > scheme.len() && url.starts_with(*scheme);
+    ["http://", "https://"].iter().any(begins) && !url.contains(char::is_whitespace)
 }
 
 pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
@@ -142,8 +150,18 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_url() {
         assert!(Config::from_url("dynamodb:abc?endpoint=http://localhost:8000").is_ok());
-        for wrong in ["localhost:8000", "https://", "ftp://localhost", ""] {
+        for wrong in
+            ["localhost:8000", "https://", "ftp://localhost", "", "http://local host", "http://localhost%20"]
+        {
             assert!(rejected(&format!("dynamodb:abc?endpoint={wrong}")).contains("http://"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_region_is_a_part_of_a_host_name() {
+        assert!(Config::from_url("dynamodb:abc?region=eu-central-1").is_ok());
+        for wrong in ["", "eu central 1", "eu_central_1", "eu-central-1.example", "eu/central", "é"] {
+            assert!(rejected(&format!("dynamodb:abc?region={wrong}")).contains("eu-central-1"), "{wrong}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io, iter};
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{BuildError, ConnectorError, ProvideErrorMetadata, SdkError};
 use hyper_util::client::legacy::Error as HttpError;
 use larder_core::{
     Error,
@@ -25,15 +25,14 @@ where
             let status = error.raw_response().map_or(0, |response| response.status().as_u16());
             from_service(error.code().unwrap_or("none"), error.message().unwrap_or_default(), status)
         }
-        SdkError::ConstructionFailure(_) => {
-            Error::new(InvalidConfig, "the SDK cannot make requests: check the region and the endpoint")
-                .not_applied()
-        }
+        SdkError::ConstructionFailure(_) => Error::new(InvalidConfig, CANNOT_SEND).not_applied(),
         SdkError::TimeoutError(_) => no_answer(),
-        SdkError::DispatchFailure(failure) => from_dispatch(&error, failure.is_timeout()),
+        SdkError::DispatchFailure(failure) => from_dispatch(&error, failure.as_connector_error()),
         _ => Error::new(Unavailable, "cannot read the answer: does the endpoint belong to DynamoDB?"),
     }
 }
+
+const CANNOT_SEND: &str = "the SDK cannot send requests: check the region, the endpoint and the credentials";
 
 /// Converts an answer of DynamoDB with this code, message and HTTP status.
 fn from_service(code: &str, message: &str, status: u16) -> Error {
@@ -79,21 +78,23 @@ pub(crate) const NO_SUCH_TABLE: &str =
     "the table does not exist: check its name and the region, connect with `setup=true`, or create it";
 
 /// Converts the error of a request that received no answer.
-fn from_dispatch(error: &(dyn StdError + 'static), is_timeout: bool) -> Error {
+fn from_dispatch(error: &(dyn StdError + 'static), failed: Option<&ConnectorError>) -> Error {
     let chain = || iter::successors(Some(error), |error| (**error).source());
     let cause = chain().last().map(ToString::to_string).unwrap_or_default();
-    if let Some(failed) = chain().find_map(<dyn StdError>::downcast_ref::<CredentialsError>) {
-        let (kind, text) = match failed {
+    if let Some(provider) = chain().find_map(<dyn StdError>::downcast_ref::<CredentialsError>) {
+        let (kind, text) = match provider {
             CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
                 (Unavailable, "the SDK's credential chain failed")
             }
             _ => (PermissionDenied, "the SDK's credential chain has no credentials"),
         };
-        return Error::new(kind, text).with_source(cause).not_applied();
+        // Its causes are not shown: they may quote the output of a program that provides credentials.
+        return Error::new(kind, text).with_source(provider.to_string()).not_applied();
     }
+    let http = || chain().filter_map(<dyn StdError>::downcast_ref::<HttpError>);
     // Nothing was sent if there was no connection. The pool itself repeats a request that it could not send on a
     // connection that was closed.
-    if chain().filter_map(<dyn StdError>::downcast_ref::<HttpError>).any(HttpError::is_connect) {
+    if http().any(HttpError::is_connect) {
         let (kind, text) = if chain().any(is_tls) {
             (InvalidConfig, "the TLS handshake failed: the certificate of the endpoint is not trusted")
         } else {
@@ -101,8 +102,12 @@ fn from_dispatch(error: &(dyn StdError + 'static), is_timeout: bool) -> Error {
         };
         return Error::new(kind, text).with_source(cause).not_applied();
     }
-    if is_timeout {
+    if failed.is_some_and(ConnectorError::is_timeout) {
         no_answer()
+    } else if failed.is_some_and(ConnectorError::is_other) && http().next().is_none() {
+        // From the SDK before its HTTP client, or from an HTTP client of the caller, which may have sent the request.
+        // The cause is not shown: it may quote the endpoint.
+        Error::new(Unavailable, CANNOT_SEND)
     } else {
         Error::new(Unavailable, "the connection was lost").with_source(cause)
     }

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+use aws_credential_types::provider::{
+    ProvideCredentials, error::CredentialsError, future::ProvideCredentials as ProvidedCredentials,
+};
+use aws_sdk_dynamodb::{
+    Client,
+    config::Region,
+    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
 use larder_core::{Error, ErrorKind, Outcome};
 use larder_dynamodb::Config;
@@ -29,6 +34,19 @@ async fn refused(config: Config, kind: ErrorKind, why: &str) -> Error {
     error
 }
 
+/// A provider whose credentials cannot be loaded, with this error.
+#[derive(Debug)]
+struct Unloadable(fn() -> CredentialsError);
+
+impl ProvideCredentials for Unloadable {
+    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
+    where
+        Self: 'a,
+    {
+        ProvidedCredentials::ready(Err(self.0()))
+    }
+}
+
 /// Creates a table with these attributes as its key.
 async fn create(place: &Place, space: &str, key: &[(&str, ScalarAttributeType)]) {
     let mut create =
@@ -48,8 +66,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         .case("a_missing_table_is_created_with_on_demand_billing", |context| async move {
             let (place, space) = (&context.factory, context.target.space());
             let wire = Wire::default();
-            let client = aws_sdk_dynamodb::Client::from_conf(place.sdk().interceptor(wire.clone()).build());
-            let store = place.config(space, "").connect_with(client).await.unwrap();
+            let store = wire.open(place, space, "").await.unwrap();
             let requests = wire.requests();
             let of = |name: &str| requests.iter().find(|(operation, _)| operation == name).unwrap().1.clone();
             assert_eq!(of("CreateTable")["BillingMode"], "PAY_PER_REQUEST");
@@ -58,8 +75,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             store.write(key("k"), "x").await.unwrap();
             // The second time, the table is only described.
             let again = Wire::default();
-            let client = aws_sdk_dynamodb::Client::from_conf(place.sdk().interceptor(again.clone()).build());
-            let store = place.config(space, "").connect_with(client).await.unwrap();
+            let store = again.open(place, space, "").await.unwrap();
             let operations: Vec<_> = again.requests().into_iter().map(|(operation, _)| operation).collect();
             assert_eq!(operations, ["DescribeTable"]);
             assert_eq!(store.read(key("k")).await.unwrap().unwrap().value, "x");
@@ -162,13 +178,51 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         .case("a_missing_permission_to_create_is_an_error", |context| async move {
             let (place, space) = (&context.factory, context.target.space());
             let wire = Wire::default();
-            let connect = || {
-                let client =
-                    aws_sdk_dynamodb::Client::from_conf(place.sdk().interceptor(wire.clone()).build());
+            wire.answer([Answer::Denied("CreateTable")]);
+            let opened = wire.open(place, space, "").await;
+            let error = opened.fails(ErrorKind::PermissionDenied, "CreateTable is denied");
+            assert!(error.message().contains("cannot be created"), "{error}");
+        })
+        .case("a_missing_permission_to_enable_time_to_live_is_an_error_once", |context| async move {
+            let (place, space) = (&context.factory, context.target.space());
+            let wire = Wire::default();
+            wire.answer([Answer::Denied("UpdateTimeToLive")]);
+            let opened = wire.open(place, space, "").await;
+            let error = opened.fails(ErrorKind::PermissionDenied, "UpdateTimeToLive is denied");
+            assert!(error.message().contains("enable it yourself"), "{error}");
+            wire.open(place, space, "").await.unwrap();
+        })
+        .case("credentials_that_cannot_be_loaded_are_an_error", |context| async move {
+            let (place, space) = (&context.factory, context.target.space());
+            let connect = |provider| {
+                let client = Client::from_conf(place.sdk().credentials_provider(provider).build());
                 place.config(space, "").connect_with(client)
             };
-            wire.answer([Answer::Own, Answer::Error(400, "AccessDeniedException")]);
-            let error = connect().await.fails(ErrorKind::PermissionDenied, "CreateTable is denied");
-            assert!(error.message().contains("cannot be created"), "{error}");
+            let missing = connect(Unloadable(|| CredentialsError::not_loaded("hunter2"))).await;
+            let missing = missing.fails(ErrorKind::PermissionDenied, "there are no credentials");
+            let failed = connect(Unloadable(|| CredentialsError::provider_error("hunter2"))).await;
+            let failed = failed.fails(ErrorKind::Unavailable, "the provider failed");
+            for error in [missing, failed] {
+                assert!(error.message().contains("credential chain"), "{error}");
+                assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            }
+        })
+        .case("a_client_that_cannot_send_requests_is_an_error", |context| async move {
+            let (place, space) = (&context.factory, context.target.space());
+            let (mut no_region, mut bad_region) = (place.sdk(), place.sdk().region(Region::new("hunter2 x")));
+            no_region.set_region(None);
+            bad_region.set_endpoint_url(None);
+            let bad_endpoint = place.sdk().endpoint_url("hunter2");
+            for (sdk, kind) in [
+                (no_region, ErrorKind::Unavailable),
+                (bad_region, ErrorKind::InvalidConfig),
+                (bad_endpoint, ErrorKind::Unavailable),
+            ] {
+                let opened = place.config(space, "").connect_with(Client::from_conf(sdk.build())).await;
+                let error = opened.fails(kind, "nothing can be sent");
+                assert!(error.message().contains("check the region"), "{error}");
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            }
         })
 }

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::{
     },
     error::BoxError,
 };
-use larder_core::Store;
+use larder_core::{Error, Store};
 use larder_testkit::Must;
 use serde_json::{Value, json};
 
@@ -27,8 +27,10 @@ pub(crate) enum Answer {
     Own,
     /// An error with this HTTP status and code.
     Error(u16, &'static str),
-    /// The last items of a batch were not processed, so many of them.
+    /// The last items or keys of a batch were not processed, so many of them.
     Unprocessed(usize),
+    /// The next request of this operation lacks a permission. Requests of others before it are the server's.
+    Denied(&'static str),
 }
 
 /// A request: its operation, and its JSON.
@@ -44,10 +46,15 @@ pub(crate) struct Wire {
 impl Wire {
     /// Opens a store whose requests go over this wire.
     pub(crate) async fn store(&self, place: &Place, space: &str, more: &str) -> Store {
-        let client = Client::from_conf(place.sdk().interceptor(self.clone()).build());
-        let store = place.config(space, more).connect_with(client).await.must("connect");
+        let store = self.open(place, space, more).await.must("connect");
         self.requests();
         store
+    }
+
+    /// Opens a store, with the requests of opening it.
+    pub(crate) async fn open(&self, place: &Place, space: &str, more: &str) -> Result<Store, Error> {
+        let client = Client::from_conf(place.sdk().interceptor(self.clone()).build());
+        place.config(space, more).connect_with(client).await
     }
 
     /// The requests since the last call.
@@ -55,16 +62,21 @@ impl Wire {
         std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Answers the next requests with these answers.
+    /// Answers the next requests with these answers, and with none of those before.
     pub(crate) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers.into_iter().collect();
     }
 }
 
-/// Larder's table of the request, in a map of requests by table.
-fn of_table(requests: &Value) -> (String, Vec<Value>) {
-    let (table, items) = requests.as_object().must("a map").iter().next().must("a table");
-    (table.clone(), items.as_array().must("a list").clone())
+/// The items or keys of a batch.
+pub(crate) fn batch(request: &Value) -> &[Value] {
+    let (_, batch) = of_table(request);
+    batch.get("Keys").unwrap_or(batch).as_array().must("a list")
+}
+
+/// The table of a batch, and its part of the request.
+pub(crate) fn of_table(request: &Value) -> (&String, &Value) {
+    request["RequestItems"].as_object().must("a map").iter().next().must("a table")
 }
 
 impl Intercept for Wire {
@@ -92,15 +104,25 @@ impl Intercept for Wire {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let error = |code| json!({ "__type": code, "message": "hunter2" });
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (operation, request) = requests.last().must("a request");
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer =
+            answers.pop_front_if(|answer| !matches!(answer, Answer::Denied(other) if other != operation));
         let (status, body) = match answer.unwrap_or(Answer::Own) {
             Answer::Own => return Ok(()),
-            Answer::Error(status, code) => (status, json!({ "__type": code, "message": "hunter2" })),
+            Answer::Error(status, code) => (status, error(code)),
+            Answer::Denied(_) => (400, error("AccessDeniedException")),
             Answer::Unprocessed(count) => {
-                let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-                let (_, last) = requests.last().must("a request");
-                let (table, writes) = of_table(&last["RequestItems"]);
-                (200, json!({ "UnprocessedItems": { table: writes[writes.len() - count..] } }))
+                let batch = batch(request);
+                let rest = &batch[batch.len() - count..];
+                let (table, _) = of_table(request);
+                let body = match operation.as_str() {
+                    "BatchGetItem" => json!({ "UnprocessedKeys": { table: { "Keys": rest } } }),
+                    _ => json!({ "UnprocessedItems": { table: rest } }),
+                };
+                (200, body)
             }
         };
         *context.response_mut() = HttpResponse::new(status.try_into()?, body.to_string().into());
