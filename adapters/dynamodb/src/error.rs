@@ -60,7 +60,7 @@ fn from_service(code: &str, message: &str, status: u16) -> Error {
             PermissionDenied,
             "AWS rejected the credentials: check them, the region and this machine's clock",
         ),
-        "ValidationException" if message.contains("size has exceeded") => {
+        "ValidationException" if message.contains("exceeded the maximum allowed size") => {
             (TooLarge, "the item is larger than DynamoDB's 400 KB")
         }
         _ if status >= 500 => (Unavailable, "DynamoDB cannot do this now"),
@@ -167,8 +167,12 @@ mod tests {
             let error = from_service(code, "", 400);
             assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotApplied), "{code}");
         }
-        let message = "Item size has exceeded the maximum allowed size";
-        assert_eq!(from_service("ValidationException", message, 400).kind(), TooLarge);
+        for message in [
+            "Item size has exceeded the maximum allowed size",
+            "Item size to update has exceeded the maximum allowed size",
+        ] {
+            assert_eq!(from_service("ValidationException", message, 400).kind(), TooLarge, "{message}");
+        }
     }
 
     #[test]
