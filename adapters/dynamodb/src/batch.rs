@@ -1,20 +1,21 @@
 //! Batches of changes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use larder_core::{Action, Applied, Change, Error, Result, Version, clock::unix_millis};
 use larder_kit::{Batch, Limits, is_plain_put, side_by_side};
 
 use crate::{
-    error::{from_sdk, incomplete, throttled},
+    error::{from_sdk, incomplete, unprocessed},
     item::{self, ID},
     pauses::Pauses,
     quiet::quiet,
     storage::{CONCURRENT, DynamoStorage},
 };
 
-/// The maximum number of puts in one request. With the largest values they have 10 MB, of the 16 MB that are allowed.
+/// The maximum number of puts in one request. With the largest values, in base64, it has about 14 MB, of the 16 MB that
+/// are allowed.
 const PUTS: usize = 25;
 
 const LIMITS: Limits = Limits { entries: CONCURRENT * PUTS, bytes: 16 << 20 };
@@ -57,35 +58,37 @@ async fn put(storage: &DynamoStorage, puts: &[(usize, &Change)]) -> Result<Resul
         let put = PutRequest::builder().set_item(Some(item::item(&change.key, value, version, *expiry, now)));
         Some(put.build().map(|put| WriteRequest::builder().put_request(put).build()))
     };
-    let mut waiting =
+    let mut writes =
         puts.iter().zip(&versions).filter_map(write).collect::<Result<Vec<_>, _>>().map_err(incomplete)?;
-    let mut pauses = Pauses::within(storage.timeout);
+    let ids = |writes: &[WriteRequest]| -> Vec<_> {
+        writes.iter().filter_map(|write| write.put_request()?.item().get(ID).cloned()).collect()
+    };
+    let mut waiting = ids(&writes);
+    let (mut pauses, mut answered) = (Pauses::within(storage.timeout), false);
     // The error of the puts that are still waiting.
     let mut failed = None;
     while failed.is_none() && !waiting.is_empty() {
-        let write = storage.client.batch_write_item().request_items(&storage.table, waiting.clone());
+        let write = storage.client.batch_write_item().request_items(&storage.table, mem::take(&mut writes));
         match quiet(write.send()).await {
-            // DynamoDB returns the puts that it did not process, because the table is throttled.
+            // DynamoDB returns the puts that were throttled, and those that failed in the service. It may have made the
+            // latter.
             Ok(sent) => {
-                waiting =
+                answered = true;
+                writes =
                     sent.unprocessed_items.into_iter().flat_map(HashMap::into_values).flatten().collect();
-                failed = (!waiting.is_empty() && !pauses.next().await).then(throttled);
+                waiting = ids(&writes);
+                failed = (!waiting.is_empty() && !pauses.next().await).then(unprocessed);
             }
+            Err(error) if answered => failed = Some(from_sdk(error).partly_applied()),
             Err(error) => failed = Some(from_sdk(error)),
         }
     }
-    // Without any progress, the batch does not continue.
+    // If no put was made, the whole call fails, so that no more calls begin.
     if let Some(error) = failed.take_if(|_| waiting.len() == puts.len()) {
         return Err(error);
     }
-    let waits = |put: &Change| {
-        waiting.iter().any(|write| {
-            let item = write.put_request().map(PutRequest::item);
-            item.is_some_and(|item| item.get(ID) == Some(&item::id(&put.key)))
-        })
-    };
     let result = |((_, put), version): (&(usize, &Change), Version)| match &failed {
-        Some(error) if waits(put) => Err(Error::clone(error)),
+        Some(error) if waiting.contains(&item::id(&put.key)) => Err(Error::clone(error)),
         _ => put.applied(true, Some(version)),
     };
     Ok(puts.iter().zip(versions).map(result).collect())

@@ -37,9 +37,10 @@ const CANNOT_SEND: &str = "the SDK cannot send requests: check the region, the e
 /// Converts an answer of DynamoDB with this code, message and HTTP status.
 fn from_service(code: &str, message: &str, status: u16) -> Error {
     let (kind, text) = match code {
-        "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded" => {
-            return throttled();
-        }
+        "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded" => (
+            Unavailable,
+            "the table is throttled: its capacity or quota, or that of one partition, is exhausted",
+        ),
         "TransactionConflictException" | "ReplicatedWriteConflictException" => {
             (Unavailable, "another program is changing the same item: try again")
         }
@@ -68,7 +69,7 @@ fn from_service(code: &str, message: &str, status: u16) -> Error {
     };
     let error = Error::new(kind, text).with_source(format!("{code} (HTTP status {status})"));
     // Status 400 is a rejection. After others, such as 500 or 503, a write may have been done.
-    if status == REJECTED { error.not_applied() } else { error.partly_applied() }
+    if status == REJECTED { error.not_applied() } else { error }
 }
 
 /// The HTTP status of a request that DynamoDB has rejected.
@@ -123,10 +124,9 @@ fn no_answer() -> Error {
     Error::new(Timeout, "DynamoDB did not answer in time")
 }
 
-/// The error of a request, or a part of one, that DynamoDB did not process.
-pub(crate) fn throttled() -> Error {
-    let text = "the table is throttled: its capacity or quota, or that of one partition, is exhausted";
-    Error::new(Unavailable, text).not_applied()
+/// The error of the part of a request that DynamoDB did not process in time.
+pub(crate) fn unprocessed() -> Error {
+    Error::new(Unavailable, "DynamoDB did not process a part of the request: the table is probably throttled")
 }
 
 /// The error of a request that lacks a required part, which is a mistake of this crate.
@@ -177,7 +177,12 @@ mod tests {
 
     #[test]
     fn only_a_rejection_proves_that_nothing_was_done() {
-        for (code, status) in [("InternalServerError", 500), ("ServiceUnavailable", 503), ("none", 502)] {
+        for (code, status) in [
+            ("InternalServerError", 500),
+            ("ServiceUnavailable", 503),
+            ("none", 502),
+            ("ThrottlingException", 503),
+        ] {
             let error = from_service(code, "", status);
             assert_eq!((error.kind(), error.outcome()), (Unavailable, Outcome::Unknown), "{code}");
         }

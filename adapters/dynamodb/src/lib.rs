@@ -82,19 +82,23 @@
 //!
 //! # Retries, timeouts and failures
 //!
-//! The SDK sends a request again only if DynamoDB has rejected it because the table is throttled, up to 10 times within
-//! the option `timeout`. Then the change fails as [`Unavailable`](larder_core::ErrorKind::Unavailable) and is not
-//! applied. Other failures are not retried: the change may have been made, and a retry would find its own change and
-//! report a conflict.
+//! The SDK sends a request again only if DynamoDB has rejected it because the table is throttled. It makes up to 10
+//! attempts, and fewer if many requests of the process are throttled at once. Then the change fails as
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) and is not applied. If the option `timeout` passes first, the
+//! change fails as [`Timeout`](larder_core::ErrorKind::Timeout), and its outcome is unknown. Other failures are not
+//! retried: the change may have been made, and a retry would find its own change and report a conflict.
+//!
+//! DynamoDB may return some puts of a batch, because they were throttled or failed in the service. They are sent again
+//! until `timeout` has passed. Then they fail as `Unavailable`, and their outcome is unknown.
 //!
 //! If the service closes a connection while a request is sent, the request fails as
 //! [`Unavailable`](larder_core::ErrorKind::Unavailable). This is rare, because connections that were unused for 20
 //! seconds are not used again.
 //!
-//! A change that was dropped, or failed as [`Timeout`](larder_core::ErrorKind::Timeout) or `Unavailable`, may be made
-//! later, and may then overwrite a newer one ([`Info::fenced`](larder_core::Info::fenced) is not claimed). Usually this
-//! takes no longer than the network delays a request. AWS rejects a request about five minutes after it was signed. If
-//! this matters, write with a condition: a late write that expects a version finds another one, and changes nothing.
+//! A change that was dropped, or failed as `Timeout` or `Unavailable`, may be made later, and may then overwrite a newer
+//! one ([`Info::fenced`](larder_core::Info::fenced) is not claimed). Usually it arrives within seconds. AWS rejects a
+//! request about five minutes after it was signed. If this matters, write with a condition: a late write that expects a
+//! version finds another one, and changes nothing.
 //!
 //! # Guarantees and limits
 //!

@@ -20,7 +20,7 @@ use larder_kit::{Configure, pages, read_chunks, side_by_side};
 use crate::{
     batch,
     config::Config,
-    error::{from_sdk, incomplete, met, throttled},
+    error::{from_sdk, incomplete, met, unprocessed},
     item::{self, ID, Item, MAX_VALUE, WITHOUT_VALUE},
     listing::Listing,
     pauses::Pauses,
@@ -113,6 +113,7 @@ impl DynamoStorage {
             distinct.into_iter().map(|key| Item::from([(ID.to_owned(), item::id(key))])).collect();
         let (mut records, mut pauses) = (HashMap::new(), Pauses::within(self.timeout));
         loop {
+            let requested = waiting.len();
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(waiting))
                 .consistent_read(self.consistent)
@@ -138,8 +139,12 @@ impl DynamoStorage {
             if waiting.is_empty() {
                 return Ok(records);
             }
+            // The rest may only be beyond the 16 MB, which is not a failure.
+            if waiting.len() < requested {
+                pauses = Pauses::within(self.timeout);
+            }
             if !pauses.next().await {
-                return Err(throttled());
+                return Err(unprocessed());
             }
         }
     }
