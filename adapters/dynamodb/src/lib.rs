@@ -42,7 +42,8 @@
 //! # The table
 //!
 //! If the table is missing, opening creates it, with on-demand billing and with time to live for `remove_at`, and waits
-//! until it is ready. An existing table is never changed, and only its key is checked. To create the table yourself:
+//! until it is ready. An existing table is never changed, and only its key is checked. So if the creation fails or is
+//! interrupted, enable time to live yourself. To create the table yourself:
 //!
 //! ```sh
 //! aws dynamodb create-table --table-name larder --billing-mode PAY_PER_REQUEST \

@@ -16,27 +16,38 @@ use crate::{
     error::{self, NO_SUCH_TABLE, NOT_FOUND, from_sdk},
     item::{ID, REMOVE_AT},
     pauses::Pauses,
+    quiet::quiet,
     storage::DynamoStorage,
 };
 
 /// The longest time until a table is ready. A new one usually takes some seconds.
 const CREATION: Duration = Duration::from_secs(60);
 
+const WITHOUT_TTL: &str =
+    "the table was created, but time to live for `remove_at` is not enabled: enable it yourself";
+
 impl DynamoStorage {
     /// Checks the table. Creates it if it is missing and `create` is set.
     pub(crate) async fn set_up(&self, create: bool) -> Result<()> {
-        let mut pauses = Pauses::within(CREATION);
         let mut created = false;
+        let ready = self.make_ready(create, &mut created).await;
+        if !created {
+            return ready;
+        }
+        let enabled = if ready.is_ok() { self.enable_ttl().await } else { ready };
+        enabled.map_err(|error| error.context(WITHOUT_TTL))
+    }
+
+    /// Waits until the table is ready. Creates it if it is missing and `create` is set; then sets `created`.
+    async fn make_ready(&self, create: bool, created: &mut bool) -> Result<()> {
+        let mut pauses = Pauses::within(CREATION);
         loop {
             match self.describe().await? {
                 Some(table)
                     if matches!(table.table_status, Some(TableStatus::Creating | TableStatus::Deleting)) => {}
-                Some(table) => {
-                    check(&table)?;
-                    break;
-                }
+                Some(table) => return check(&table),
                 None if !create => return Err(invalid(NO_SUCH_TABLE)),
-                None if !created => created = self.create().await?,
+                None if !*created => *created = self.create().await?,
                 // For a moment, DynamoDB may not describe a new table yet.
                 None => {}
             }
@@ -44,12 +55,12 @@ impl DynamoStorage {
                 return Err(Error::new(ErrorKind::Timeout, "the table is not ready yet: try again"));
             }
         }
-        if created { self.enable_ttl().await } else { Ok(()) }
     }
 
     /// Returns the description of the table, if it exists.
     pub(crate) async fn describe(&self) -> Result<Option<TableDescription>> {
-        match self.client.describe_table().table_name(&self.table).send().await {
+        let describe = self.client.describe_table().table_name(&self.table);
+        match quiet(describe.send()).await {
             Ok(output) => Ok(output.table),
             Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(from_sdk(error)),
@@ -67,7 +78,7 @@ impl DynamoStorage {
             .attribute_definitions(id.build().map_err(error::incomplete)?)
             .key_schema(key.build().map_err(error::incomplete)?)
             .billing_mode(BillingMode::PayPerRequest);
-        match table.send().await {
+        match quiet(table.send()).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
             Err(error) => Err(from_sdk(error).context("the table does not exist, and cannot be created")),
@@ -78,20 +89,13 @@ impl DynamoStorage {
     async fn enable_ttl(&self) -> Result<()> {
         let ttl = TimeToLiveSpecification::builder().attribute_name(REMOVE_AT).enabled(true);
         let ttl = ttl.build().map_err(error::incomplete)?;
-        match self
-            .client
-            .update_time_to_live()
-            .table_name(&self.table)
-            .time_to_live_specification(ttl)
-            .send()
-            .await
-        {
+        let update =
+            self.client.update_time_to_live().table_name(&self.table).time_to_live_specification(ttl);
+        match quiet(update.send()).await {
             Ok(_) => Ok(()),
             // A server for tests without this operation, such as dynalite: expired entries stay there.
             Err(error) if error.code() == Some("UnknownOperationException") => Ok(()),
-            Err(error) => Err(from_sdk(error).context(
-                "the table was created, but time to live for `remove_at` is not enabled: enable it yourself",
-            )),
+            Err(error) => Err(from_sdk(error)),
         }
     }
 }
