@@ -13,6 +13,9 @@ use crate::{
     storage::DynamoStorage,
 };
 
+/// The minimum number of items that a request reads, so that expired items do not cause many requests.
+const SMALLEST_PAGE: i32 = 100;
+
 pub(crate) struct Listing {
     storage: Arc<DynamoStorage>,
     options: ListOptions,
@@ -57,8 +60,8 @@ impl Pager for Listing {
                 .filter_expression("begins_with(id, :prefix)")
                 .expression_attribute_values(":prefix", AttributeValue::S(options.prefix.clone()));
         } else if let Some(limit) = options.limit {
-            // Counts all items, also those that have expired.
-            scan = scan.limit(i32::try_from(limit.get()).unwrap_or(i32::MAX));
+            // Counts all items, also those that have expired. `Store` leaves out the entries beyond the limit.
+            scan = scan.limit(i32::try_from(limit.get()).unwrap_or(i32::MAX).max(SMALLEST_PAGE));
         }
         let page = quiet(scan.send()).await.map_err(from_sdk)?;
         self.after = page.last_evaluated_key.map(Some);

@@ -1,12 +1,12 @@
 //! The number of requests per operation. Each is one round trip.
 
 use futures_util::TryStreamExt;
-use larder_core::{Change, Condition, Expiry, Key, ReadOptions, Store, Version};
+use larder_core::{Change, Condition, Expiry, Key, ListOptions, ReadOptions, Store, Version};
 use larder_testkit::Suite;
 
 use crate::{
     place::{Place, key},
-    wire::Wire,
+    wire::{Wire, of_table},
 };
 
 /// Operations, with their requests.
@@ -118,21 +118,53 @@ impl Operation {
 }
 
 pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
-    suite.case("each_operation_is_few_requests", |context| async move {
-        let wire = Wire::default();
-        let store = wire.store(&context.factory, context.target.space(), "").await;
-        store.write(key("k"), "1").await.unwrap();
-        for key in keys(101) {
-            store.write(key, "1").await.unwrap();
-        }
-        for (operation, expected) in OPERATIONS {
+    suite
+        .case("reads_are_consistent_unless_the_option_is_off", |context| async move {
+            for (options, consistent) in [("", true), ("consistent=false", false)] {
+                let wire = Wire::default();
+                let store = wire.store(&context.factory, context.target.space(), options).await;
+                assert!(store.read(key("k")).await.unwrap().is_none());
+                assert_eq!(store.read_many(&keys(2), &ReadOptions::new()).await.len(), 2);
+                assert!(store.keys("").try_collect::<Vec<_>>().await.unwrap().is_empty());
+                let requests = wire.requests();
+                let sent = requests.iter().map(|(operation, request)| match operation.as_str() {
+                    "BatchGetItem" => ("BatchGetItem", of_table(request).1["ConsistentRead"].as_bool()),
+                    other => (other, request["ConsistentRead"].as_bool()),
+                });
+                let expected =
+                    ["GetItem", "BatchGetItem", "Scan"].map(|operation| (operation, Some(consistent)));
+                assert_eq!(sent.collect::<Vec<_>>(), expected);
+            }
+        })
+        .case("a_listing_with_a_limit_reads_pages_of_this_size", |context| async move {
+            let wire = Wire::default();
+            let store = wire.store(&context.factory, context.target.space(), "").await;
+            for key in keys(3) {
+                store.write(key, "1").await.unwrap();
+            }
             wire.requests();
-            operation.run(&store).await;
-            let mut operations: Vec<_> =
-                wire.requests().into_iter().map(|(operation, _)| operation).collect();
-            operations.sort();
-            let counts = operations.chunk_by(|a, b| a == b).map(|same| (same[0].as_str(), same.len()));
-            assert_eq!(counts.collect::<Vec<_>>(), expected, "{operation:?}");
-        }
-    })
+            for (prefix, limit, sent) in [("", 2, Some(100)), ("", 250, Some(250)), ("1", 2, None)] {
+                let options = ListOptions::new().prefix(prefix).limit(limit.try_into().unwrap());
+                let listed: Vec<_> = store.list(options).try_collect().await.unwrap();
+                assert_eq!(listed.len(), if prefix.is_empty() { limit.min(3) } else { 1 });
+                assert_eq!(wire.requests()[0].1["Limit"].as_u64(), sent, "{prefix}");
+            }
+        })
+        .case("each_operation_is_few_requests", |context| async move {
+            let wire = Wire::default();
+            let store = wire.store(&context.factory, context.target.space(), "").await;
+            store.write(key("k"), "1").await.unwrap();
+            for key in keys(101) {
+                store.write(key, "1").await.unwrap();
+            }
+            for (operation, expected) in OPERATIONS {
+                wire.requests();
+                operation.run(&store).await;
+                let mut operations: Vec<_> =
+                    wire.requests().into_iter().map(|(operation, _)| operation).collect();
+                operations.sort();
+                let counts = operations.chunk_by(|a, b| a == b).map(|same| (same[0].as_str(), same.len()));
+                assert_eq!(counts.collect::<Vec<_>>(), expected, "{operation:?}");
+            }
+        })
 }
