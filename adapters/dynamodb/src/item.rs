@@ -28,8 +28,8 @@ const ABSENT: &str = "attribute_not_exists(id) OR expires_at <= :now";
 const PRESENT: &str = "attribute_exists(id) AND (attribute_not_exists(expires_at) OR expires_at > :now)";
 const AT: &str = "version = :version AND (attribute_not_exists(expires_at) OR expires_at > :now)";
 
-/// An expression with its values.
-pub(crate) type Expression = (Option<String>, Option<Item>);
+/// The values of an expression, by their names, which begin with `:`.
+type Values = HashMap<String, AttributeValue>;
 
 /// Returns the key of an item.
 pub(crate) fn id(key: &Key) -> AttributeValue {
@@ -50,8 +50,8 @@ pub(crate) fn item(key: &Key, value: &Bytes, version: &Version, expiry: Expiry, 
 }
 
 /// Returns the update of a touch at `now`, and its values.
-pub(crate) fn touch(expiry: Expiry, now: i64) -> (String, Item) {
-    let values: Item = deadlines(expiry, now).map(|(name, time)| (format!(":{name}"), time)).collect();
+pub(crate) fn touch(expiry: Expiry, now: i64) -> (String, Values) {
+    let values = deadlines(expiry, now).map(|(name, time)| (format!(":{name}"), time)).collect();
     let update = match expiry {
         Expiry::After(_) => "SET expires_at = :expires_at, remove_at = :remove_at",
         Expiry::Never => "REMOVE expires_at, remove_at",
@@ -60,7 +60,7 @@ pub(crate) fn touch(expiry: Expiry, now: i64) -> (String, Item) {
 }
 
 /// Returns the condition of a change at `now`, and its values. A deletion and a touch need an entry that exists.
-pub(crate) fn condition(change: &Change, now: i64) -> Expression {
+pub(crate) fn condition(change: &Change, now: i64) -> (Option<String>, Option<Values>) {
     let (test, version) = match &change.condition {
         Condition::Any if matches!(change.action, Action::Put(..)) => return (None, None),
         Condition::Absent => (ABSENT, None),

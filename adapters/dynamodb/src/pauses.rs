@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep_until};
 
-/// The shortest and the longest pause, also of the SDK.
+/// The shortest and the longest pause. The SDK's retries use them too.
 pub(crate) const FIRST: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST: Duration = Duration::from_secs(1);
 

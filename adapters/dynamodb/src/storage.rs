@@ -45,10 +45,10 @@ impl DynamoStorage {
     /// Makes one change with one request.
     pub(crate) async fn change(&self, change: &Change) -> Result<Applied> {
         let (client, table, now) = (&self.client, &self.table, unix_millis());
-        let (condition, values) = item::condition(change, now);
         let mut version = None;
         let changed = match &change.action {
             Action::Put(value, expiry) => {
+                let (condition, values) = item::condition(change, now);
                 let new = version.insert(Version::unique());
                 let item = item::item(&change.key, value, new, *expiry, now);
                 let put = client.put_item().table_name(table).set_item(Some(item));
@@ -56,6 +56,7 @@ impl DynamoStorage {
                 met(quiet(put.send()).await)?.is_some()
             }
             Action::Delete => {
+                let (condition, values) = item::condition(change, now);
                 let delete = client.delete_item().table_name(table).key(ID, item::id(&change.key));
                 let delete =
                     delete.set_condition_expression(condition).set_expression_attribute_values(values);
