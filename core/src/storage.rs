@@ -58,9 +58,9 @@ const CLEAR_CHUNK: usize = 512;
 ///
 /// # Expiry
 ///
-/// Every write sets the entry's [`Expiry`], which replaces the previous one and counts by the store's clock. An
-/// expired entry is never returned, listed or counted. Conditions treat it as absent, and deleting it
-/// returns `false`, whether or not the store has removed it already.
+/// Every write sets the entry's [`Expiry`], which replaces the previous one and counts by the store's clock
+/// (DynamoDB: the client's). An expired entry is never returned, listed or counted. Conditions treat it as absent,
+/// and deleting it returns `false`, whether or not the store has removed it already.
 ///
 /// # Versions
 ///

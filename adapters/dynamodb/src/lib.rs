@@ -72,10 +72,11 @@
 //! # Clocks
 //!
 //! DynamoDB's conditions cannot use the time of the server, so expiry is decided by the clocks of the clients. If the
-//! clocks of two clients differ by a second, an entry may expire for one of them a second earlier. Synchronize the
-//! clocks (NTP), and use times to live that are much longer than their difference. AWS rejects requests from clocks
-//! that are off by more than about five minutes. A request that is repeated because the table is throttled has the time
-//! of its first attempt.
+//! clocks of two clients differ by a second, an entry may expire for one of them a second earlier. A client whose clock
+//! is ahead may take over a lease or replace an entry that another client still regards as live. For leases, check the
+//! token. Synchronize the clocks (NTP), and use times to live that are much longer than their difference. AWS rejects
+//! requests from clocks that are off by more than about five minutes. A request that is repeated because the table is
+//! throttled has the time of its first attempt.
 //!
 //! DynamoDB removes expired items some time after their `remove_at`, usually within a few days. Reads, listings and
 //! conditions treat an expired item as absent. `remove_at` is five minutes after `expires_at`, so no entry is removed
@@ -105,7 +106,7 @@
 //!
 //! - An acknowledged write is stored in several availability zones.
 //! - With `consistent=true`, the default, a read sees every earlier write. With `consistent=false`, reads and listings
-//!   may return old values; conditions are exact nevertheless.
+//!   may return old values. Conditions are exact nevertheless, so `update` may then need more attempts.
 //! - A value has at most 408,576 bytes: DynamoDB's 400 KB for an item, less 1 KB for the key and the other attributes.
 //! - Replicas of global tables are other tables with their own locations. Two regions that change an entry at the same
 //!   time may both succeed, unless the table has multi-region strong consistency.

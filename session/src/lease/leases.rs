@@ -36,7 +36,8 @@ use super::{
 /// # Guarantees
 ///
 /// - **Mutual exclusion.** The store's clock decides when a lease ends; for its holder it ends earlier, see
-///   [`Lease`].
+///   [`Lease`]. In DynamoDB the clients' clocks decide, so their difference must be much smaller than the time to
+///   live.
 /// - **Growing tokens.** Each [`Lease::token`] is greater than all earlier tokens of the key, also across
 ///   releases, expiry and restarts.
 /// - **No queue.** [`lock`](Leases::lock) polls with growing random delays. Waiting processes have no order.
