@@ -18,6 +18,8 @@ use visitor::{Driver, Hand, Kind, Visitor};
 const ANN: (&str, &str) = ("ann", "correct horse");
 
 fn main() {
+    // In a build of the whole workspace, another crate switches off the one that WebDriver's client brings.
+    rustls::crypto::ring::default_provider().install_default().expect("the first one");
     Runner::new()
         .suite(flows("mouse", Hand::Mouse))
         .suite(flows("keyboard", Hand::Keyboard))
