@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use dynamodb_store::{DynamoDBStore, DynamoDBStoreKey, DynamoDBStoreProps};
+use larder_core::clock::unix_millis;
 use larder_dynamodb::aws_sdk_dynamodb::{
     Client,
     config::{BehaviorVersion, Credentials, Region},
@@ -118,6 +119,8 @@ impl Raw for Items {
     async fn read(&self, number: u64) -> (Bytes, AttributeValue) {
         let get = self.client.get_item().table_name(&self.table).key("id", id(number)).consistent_read(true);
         let mut item = get.send().await.unwrap().item.unwrap();
+        let lives = item["expires_at"].as_n().unwrap().parse::<i64>().unwrap() > unix_millis();
+        assert!(lives);
         let AttributeValue::B(value) = item.remove("value").unwrap() else { panic!("no value") };
         (value.into_inner().into(), item.remove("version").unwrap())
     }
@@ -129,7 +132,9 @@ impl Raw for Items {
 
     async fn swap(&self, number: u64, value: Bytes, seen: AttributeValue) -> bool {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item(number, &value)));
-        let put = put.condition_expression("version = :seen").expression_attribute_values(":seen", seen);
-        put.send().await.is_ok()
+        let lives = "(attribute_not_exists(expires_at) OR expires_at > :now)";
+        let put = put.condition_expression(format!("version = :seen AND {lives}"));
+        let put = put.expression_attribute_values(":seen", seen);
+        put.expression_attribute_values(":now", self::number(unix_millis())).send().await.is_ok()
     }
 }
