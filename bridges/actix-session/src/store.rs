@@ -6,7 +6,7 @@ use actix_session::storage::{
     LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
 };
 use larder_core::{Expiry, IntoStore, Result, Store};
-use larder_web_sessions::{OwnedSession, Sessions};
+use larder_web_sessions::{DRAWS, OwnedSession, Sessions};
 
 use crate::{
     error::{not_loaded, not_saved, not_updated},
@@ -15,9 +15,6 @@ use crate::{
 
 /// The length of actix-session's keys.
 const LENGTH: usize = 64;
-/// The maximal number of keys to try for a new session. A random key is practically always free; a storage
-/// where this many are taken is broken.
-const DRAWS: usize = 8;
 /// The name under which a loaded session has its handle. It is not stored.
 const HANDLE: &str = "larder.handle";
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use larder_core::async_trait;
+use larder_web_sessions::DRAWS;
 
 use super::framework::{
     ExpiredDeletion, SessionStore,
@@ -10,10 +11,6 @@ use super::framework::{
     session_store::{Error, Result},
 };
 use crate::{LarderStore, error::Failure, stored::Session};
-
-/// The maximal number of ids to try for a new session. A random id is free unless an attacker has planted it;
-/// a storage where this many are taken is broken.
-const DRAWS: usize = 8;
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {

@@ -10,5 +10,5 @@ mod sessions;
 pub use crate::{
     owned::OwnedSession,
     place::{Ids, Keys, handle},
-    sessions::{MAX_SIZE, Session, Sessions, check, check_size},
+    sessions::{DRAWS, MAX_SIZE, Session, Sessions, check, check_size},
 };

@@ -13,6 +13,10 @@ use crate::{
 /// The maximum size of a stored session, unless the program sets another: 1 MiB.
 pub const MAX_SIZE: usize = 1 << 20;
 
+/// The maximum number of ids to try for a new session. A random id is free unless an attacker has planted it; a store
+/// where this many are taken is broken.
+pub const DRAWS: usize = 8;
+
 /// A session of a framework.
 pub trait Session: Sized {
     /// The data that the application stores in a session.

@@ -1,6 +1,7 @@
 //! The login: from the code and the user data to the session.
 
 use larder_core::{Error, ErrorKind};
+use larder_web_sessions::DRAWS;
 use serde_json::{Map, Value, value::to_raw_value};
 
 use crate::{
@@ -18,10 +19,6 @@ use crate::{
     refusal::Refusal,
     secret::Secret,
 };
-
-/// The maximal number of ids to try for a new session. A random id is free unless an attacker has planted it;
-/// a store where this many are taken is broken.
-const DRAWS: usize = 8;
 
 /// An accepted login: the session that will be written.
 pub(crate) struct Admitted {
