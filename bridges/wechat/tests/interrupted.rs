@@ -251,9 +251,7 @@ async fn the_options_cost_as_much_as_documented() {
     // A session that does not live longer is never noted again.
     let shorter = Duration::from_secs(3_000);
     let shorter = Service::with(storage.clone(), |builder| builder.owners(true).max_age(shorter)).await;
-    let session = client.session.take();
-    client = shorter.client();
-    client.session = session;
+    client = shorter.same(&client);
     client.post("/set/cart", json!(1)).await.unwrap();
     assert_eq!(storage.calls(), [Read, Write]);
     client.post("/logout", Value::Null).await.unwrap();
@@ -263,9 +261,7 @@ async fn the_options_cost_as_much_as_documented() {
     let mut client = service.client();
     let service = Service::with(storage.clone(), WechatBuilder::migrating_plain_ids).await;
     client.login().await.unwrap();
-    let session = client.session.clone();
-    client = service.client();
-    client.session = session;
+    client = service.same(&client);
     let _ = storage.calls();
     client.get("/fields").await.unwrap();
     assert_eq!(storage.calls(), [Read, Read]);

@@ -133,8 +133,7 @@ pub(crate) async fn the_protocol_works_with_hashed_ids(context: Context<Stores>)
         assert_eq!(names, ["sealedSessionKey", "userInfo", "visits"]);
         // Processes with plain ids share nothing.
         let plain = Service::with(&service.storage, |builder| builder.protocol(protocol)).await;
-        let mut other = plain.client();
-        other.session.clone_from(&client.session);
+        let other = plain.same(&client);
         assert!(!is_valid(&other).await);
         for field in ["id", "skey", "sessionKey", "sealedSessionKey"] {
             assert_eq!(ask(&client, &format!("/set/{field}")).await.status, 403, "{field}");

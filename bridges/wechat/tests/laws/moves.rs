@@ -62,8 +62,7 @@ pub(crate) async fn a_plain_session_moves_when_it_is_saved(context: Context<Stor
         assert_eq!(ask(&client, "/fields").await.data, json!({ "cart": 1, "visits": 1 }));
         // After the migration.
         let service = Service::with(&storage, |builder| builder.protocol(protocol).hashed_ids(true)).await;
-        let mut other = service.client();
-        other.session.clone_from(&client.session);
+        let other = service.same(&client);
         assert!(is_valid(&other).await);
     }
 }
@@ -118,8 +117,7 @@ pub(crate) async fn concurrent_requests_move_a_session_once(context: Context<Sto
     let storage = storage(&context).await;
     let (client, service) = before(&storage, Protocol::Wafer, |builder| builder).await;
     let statuses = race(REQUESTS, |_| {
-        let mut other = service.client();
-        other.session.clone_from(&client.session);
+        let other = service.same(&client);
         async move { ask(&other, "/count/visits").await.status }
     })
     .await;
@@ -136,8 +134,7 @@ pub(crate) async fn a_revocation_during_moves_is_final(context: Context<Stores>)
         let (client, service) = before(&storage, Protocol::Wafer, options).await;
         race(REQUESTS + 1, |number| {
             let layer = service.layer.clone();
-            let mut other = service.client();
-            other.session.clone_from(&client.session);
+            let other = service.same(&client);
             async move {
                 if number < REQUESTS {
                     assert_eq!(ask(&other, "/count/visits").await.status, 200);

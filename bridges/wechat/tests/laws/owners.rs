@@ -181,8 +181,7 @@ pub(crate) async fn a_revoked_session_is_not_saved_again(context: Context<Stores
     for mode in MODES {
         let service = start(&context, |builder| mode(builder.owners(true))).await;
         let client = log_in(&service, Protocol::Wafer).await;
-        let (mut other, session) = (service.client(), client.session.clone());
-        other.session = session;
+        let other = service.same(&client);
         let held = tokio::spawn(async move { ask(&other, "/hold/late").await.status });
         service.probe.held.acquire().await.unwrap().forget();
         assert_eq!(service.layer.delete_by_owner(OPEN_ID).await.unwrap(), 1);
@@ -204,8 +203,7 @@ pub(crate) async fn racing_saves_do_not_undo_a_revocation(context: Context<Store
         let client = log_in(&service, Protocol::Wafer).await;
         race(REQUESTS + 1, |number| {
             let layer = service.layer.clone();
-            let mut other = service.client();
-            other.session.clone_from(&client.session);
+            let other = service.same(&client);
             async move {
                 if number < REQUESTS {
                     // Saved before the revocation, dropped, or invalid.

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    HOUR, Stores, left, same, start,
+    HOUR, Stores, left, start,
     support::{
         client::MiniProgram,
         service::{Service, key},
@@ -53,7 +53,7 @@ pub(crate) async fn concurrent_requests_lose_no_field(context: Context<Stores>) 
     client.login().await.unwrap();
     let tasks: Vec<_> = (0..REQUESTS)
         .map(|number| {
-            let mut other = same(&service, &client);
+            let mut other = service.same(&client);
             tokio::spawn(async move {
                 other.post(&format!("/set/f{number}"), json!(number)).await.unwrap();
                 other.post("/count/visits", Value::Null).await.unwrap();
@@ -74,7 +74,7 @@ pub(crate) async fn concurrent_requests_lose_no_field(context: Context<Stores>) 
 /// Sends two requests that both wait in their handlers before either is saved.
 async fn overlap(service: &Service, client: &MiniProgram, fields: [&'static str; 2]) {
     let tasks = fields.map(|field| {
-        let mut other = same(service, client);
+        let mut other = service.same(client);
         tokio::spawn(
             async move { other.post(&format!("/hold/{field}"), Value::Null).await.map(|it| it.status) },
         )
@@ -100,7 +100,7 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
     let mut client = service.client();
     client.login().await.unwrap();
     let id = client.id();
-    let mut other = same(&service, &client);
+    let mut other = service.same(&client);
     let held = tokio::spawn(async move { other.post("/hold/late", Value::Null).await.map(|it| it.status) });
     service.probe.held.acquire().await.unwrap().forget();
 
@@ -116,7 +116,7 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
         let mut client = service.client();
         client.login().await.unwrap();
         let id = client.id();
-        let mut other = same(&service, &client);
+        let mut other = service.same(&client);
         let bye = tokio::spawn(async move {
             other.post("/logout?hold", Value::Null).await.map(|answer| answer.status).map_err(|it| it.kind)
         });

@@ -19,10 +19,7 @@ use std::time::Duration;
 pub(crate) use larder_bridge_tests::Stores;
 use larder_core::{Expiry, Store};
 use larder_testkit::{Context, Missing, Runner, Suite};
-use support::{
-    client::MiniProgram,
-    service::{Service, key},
-};
+use support::service::{Service, key};
 
 const HOUR: u64 = 3600;
 
@@ -105,11 +102,4 @@ async fn left(service: &Service, id: &str) -> Duration {
         Some(Expiry::After(left)) => left,
         other => panic!("the session has no expiry: {other:?}"),
     }
-}
-
-/// Returns a client with the same session.
-fn same(service: &Service, client: &MiniProgram) -> MiniProgram {
-    let mut other = service.client();
-    other.session.clone_from(&client.session);
-    other
 }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    Stores, same, start, storage,
+    Stores, start, storage,
     support::{
         APP_ID, MAGIC, OPEN_ID, SESSION_KEY, SKEY,
         service::{Service, key},
@@ -102,7 +102,7 @@ pub(crate) async fn foreign_data_are_an_error_and_unchanged(context: Context<Sto
     let mut client = service.client();
     client.login().await.unwrap();
     let id = client.id();
-    let mut other = same(&service, &client);
+    let mut other = service.same(&client);
     let held = tokio::spawn(async move { other.post("/hold/late", Value::Null).await.map(|it| it.status) });
     service.probe.held.acquire().await.unwrap().forget();
     let foreign = json!({ "foreign": true });

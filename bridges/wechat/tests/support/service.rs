@@ -70,6 +70,13 @@ impl Service {
         MiniProgram::new(&self.url)
     }
 
+    /// Returns another client with the session of `client`.
+    pub(crate) fn same(&self, client: &MiniProgram) -> MiniProgram {
+        let mut other = self.client();
+        other.session.clone_from(&client.session);
+        other
+    }
+
     pub(crate) fn handled(&self) -> usize {
         self.probe.handled.load(Ordering::SeqCst)
     }
