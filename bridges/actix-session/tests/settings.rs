@@ -10,35 +10,10 @@ use std::{collections::HashMap, sync::Arc};
 use actix_session::storage::SessionStore;
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
-use larder_core::{
-    Bytes, DeleteOptions, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Store, Versions,
-    WriteOptions, Written, async_trait,
-};
+use larder_bridge_tests::Claims;
+use larder_core::{ErrorKind, Info, Key, Storage, Store, Versions};
 use larder_memory::MemoryStorage;
 use support::hashed;
-
-/// A storage that claims the given capabilities.
-#[derive(Debug)]
-struct Claims(Info);
-
-#[async_trait]
-impl Storage for Claims {
-    async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
-        Ok(None)
-    }
-
-    async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
-        Ok(Written::default())
-    }
-
-    async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn info(&self) -> Info {
-        self.0
-    }
-}
 
 #[test]
 fn a_storage_without_expiry_or_compare_and_swap_is_refused() {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod browser;
+mod claims;
 mod log;
 mod poor;
 mod probe;
@@ -12,6 +13,7 @@ mod stores;
 
 pub use crate::{
     browser::{Answer, Browser},
+    claims::Claims,
     log::Log,
     poor::Poor,
     probe::{OCCUPIED, Probe},
