@@ -28,11 +28,20 @@ impl Missing {
 /// The name of the browser in `LARDER_TEST_REQUIRE`.
 const BROWSER: &str = "browser";
 
+/// The name of loop mounts in `LARDER_TEST_REQUIRE`.
+const MOUNTS: &str = "mounts";
+
 /// Whether `LARDER_TEST_REQUIRE` names the browser, which `ci/browser` installs. It is not one of the servers, but
 /// tests of pages need it in the same way.
 #[must_use]
 pub fn requires_browser() -> bool {
     is_required(BROWSER, false)
+}
+
+/// Whether `LARDER_TEST_REQUIRE` names loop mounts, which need root. Tests of power cuts need them.
+#[must_use]
+pub fn requires_mounts() -> bool {
+    is_required(MOUNTS, false)
 }
 
 fn is_required(name: &str, out_of_reach: bool) -> bool {
@@ -42,7 +51,7 @@ fn is_required(name: &str, out_of_reach: bool) -> bool {
 /// An unknown name requires everything, because a misspelt name must not switch tests off. A server out of reach is
 /// required only by its own name.
 fn requires(list: &str, wanted: &str, out_of_reach: bool) -> bool {
-    let is_known = |name| name == BROWSER || Kind::ALL.iter().any(|known| known.name() == name);
+    let is_known = |name| [BROWSER, MOUNTS].contains(&name) || Kind::ALL.iter().any(|known| known.name() == name);
     list.split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
@@ -66,9 +75,10 @@ mod tests {
         assert!(requires("postgres, redis", "redis", false));
         assert!(!requires("postgres, redis", "redis-tls", false));
         assert!(!requires("", "redis", false));
-        assert!(!requires("browser", "redis", false));
+        assert!(!requires("browser, mounts", "redis", false));
         assert!(requires("redis, browser", BROWSER, false));
         assert!(requires("all", "redis-tls", false));
+        assert!(requires("all", MOUNTS, false));
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! Disks as files of a FUSE file system, on which the kernel makes loop devices.
+//!
+//! The kernel sends each write of a loop device as `FUSE_WRITE`, because the files are opened with
+//! `FOPEN_DIRECT_IO`, and each flush as `FUSE_FSYNC`. One thread answers the requests in the order of their arrival,
+//! and a cut happens between two of them.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use fastrand::Rng;
+use fuser::{
+    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
+    Request, WriteFlags,
+};
+use parking_lot::Mutex;
+
+use crate::disk::{BLOCK, Cache, Disk};
+
+/// The disks by the numbers of their files.
+type Table = Arc<Mutex<BTreeMap<u64, Arc<Mutex<Disk>>>>>;
+
+/// A directory of disks. It is unmounted on drop.
+pub(crate) struct Disks {
+    table: Table,
+    directory: PathBuf,
+    next: AtomicU64,
+    _session: BackgroundSession,
+}
+
+/// The file of a disk, which is removed on drop.
+pub(crate) struct DiskFile {
+    disk: Arc<Mutex<Disk>>,
+    table: Table,
+    number: u64,
+    path: PathBuf,
+}
+
+impl Disks {
+    /// Mounts the file system on an empty directory.
+    pub(crate) fn mount(directory: &Path) -> io::Result<Self> {
+        let table = Table::default();
+        let mut config = fuser::Config::default();
+        config.mount_options.push(MountOption::FSName("disks".into()));
+        let session = fuser::spawn_mount(Files(Arc::clone(&table)), directory, &config)?;
+        // The root directory has the number 1.
+        Ok(Self { table, directory: directory.into(), next: AtomicU64::new(2), _session: session })
+    }
+
+    /// Adds a disk.
+    pub(crate) fn add(&self, disk: Disk) -> DiskFile {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let disk = Arc::new(Mutex::new(disk));
+        self.table.lock().insert(number, Arc::clone(&disk));
+        let path = self.directory.join(number.to_string());
+        DiskFile { disk, table: Arc::clone(&self.table), number, path }
+    }
+}
+
+impl DiskFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Cuts the power of the disk: see [`Disk::cut`].
+    pub(crate) fn cut(&self, cache: Cache, rng: &mut Rng) -> (Disk, usize) {
+        self.disk.lock().cut(cache, rng)
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        self.table.lock().remove(&self.number);
+    }
+}
+
+/// The time for which the kernel may keep names and attributes: none.
+const UNCACHED: Duration = Duration::ZERO;
+
+struct Files(Table);
+
+impl Files {
+    fn attributes(&self, number: u64) -> Result<FileAttr, Errno> {
+        let (kind, perm, size) = if number == INodeNo::ROOT.0 {
+            (FileType::Directory, 0o700, 0)
+        } else {
+            let size = self.disk(INodeNo(number)).map_err(|_| Errno::ENOENT)?.lock().size();
+            (FileType::RegularFile, 0o600, size as u64)
+        };
+        Ok(FileAttr {
+            ino: INodeNo(number),
+            size,
+            blocks: size / 512,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: BLOCK as u32,
+            flags: 0,
+        })
+    }
+
+    fn disk(&self, file: INodeNo) -> Result<Arc<Mutex<Disk>>, Errno> {
+        self.0.lock().get(&file.0).cloned().ok_or(Errno::EIO)
+    }
+}
+
+fn position(offset: u64) -> Result<usize, Errno> {
+    usize::try_from(offset).map_err(|_| Errno::EINVAL)
+}
+
+impl Filesystem for Files {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let number = name.to_str().and_then(|name| name.parse().ok()).ok_or(Errno::ENOENT);
+        match number.and_then(|number| self.attributes(number)) {
+            Ok(attributes) => reply.entry(&UNCACHED, &attributes, Generation(0)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn getattr(&self, _: &Request, file: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.attributes(file.0) {
+            Ok(attributes) => reply.attr(&UNCACHED, &attributes),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        file: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let read = || Ok(self.disk(file)?.lock().read(position(offset)?, size as usize));
+        match read() {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        file: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let write = || {
+            let size = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+            self.disk(file)?.lock().write(position(offset)?, bytes).map_err(|_| Errno::ENOSPC)?;
+            Ok(size)
+        };
+        match write() {
+            Ok(size) => reply.written(size),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn fsync(&self, _: &Request, file: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        match self.disk(file) {
+            Ok(disk) => {
+                disk.lock().flush();
+                reply.ok();
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+}

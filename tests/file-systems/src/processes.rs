@@ -1,0 +1,119 @@
+//! The other processes of a trial. Only they use the mounted file systems: a process that waits for a disk must not be
+//! the one that serves it.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+
+use crate::history::{Event, History, State};
+
+fn this_program(role: &str) -> Result<Command, String> {
+    let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = Command::new(program);
+    command.arg(role);
+    Ok(command)
+}
+
+/// A running [`Load`](crate::Load). It is killed on drop.
+pub(crate) struct RunningLoad {
+    process: Child,
+    reader: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl RunningLoad {
+    /// Starts a load, whose events are added to the history.
+    pub(crate) fn start(
+        url: &str,
+        seed: u64,
+        flush: bool,
+        history: &Arc<Mutex<History>>,
+    ) -> Result<Self, String> {
+        let mut process = this_program("load")?
+            .args([url, &seed.to_string()])
+            .args(flush.then_some("--flush"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start a load: {error}"))?;
+        let history = Arc::clone(history);
+        let reader = process.stdout.take().map(|output| {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(output);
+                let mut line = String::new();
+                while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                    // The kill may have cut the last line off.
+                    let Some(event) = line.strip_suffix('\n') else { break };
+                    history.lock().push(event.parse::<Event>()?);
+                    line.clear();
+                }
+                Ok(())
+            })
+        });
+        Ok(Self { process, reader })
+    }
+
+    /// Kills the process. Its events are then in the history.
+    ///
+    /// # Errors
+    ///
+    /// If the load had ended by itself.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        if let Ok(Some(status)) = self.process.try_wait() {
+            return Err(format!("the load ended by itself: {status}"));
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        match self.reader.take().map(JoinHandle::join) {
+            Some(Ok(read)) => read,
+            Some(Err(_)) => Err("the reader of events panicked".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for RunningLoad {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// Opens the store in a [`Look`](crate::Look), and returns the entries in it. `keys` are read also if the listing does
+/// not contain them.
+///
+/// # Errors
+///
+/// If the store is damaged or fails.
+pub(crate) fn look(url: &str, keys: &str) -> Result<BTreeMap<String, State>, String> {
+    let failed = |error| format!("cannot run a look: {error}");
+    let mut process = this_program("look")?
+        .arg(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut input) = process.stdin.take() {
+        // It fails only if the process has ended, whose message says more.
+        let _ = input.write_all(keys.as_bytes());
+    }
+    let output = process.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    let entry = |line: &str| {
+        let (key, state) = line.split_once(' ').ok_or_else(|| format!("`{line}` is not an entry"))?;
+        Ok((key.to_owned(), state.parse()?))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().map(entry).collect()
+}

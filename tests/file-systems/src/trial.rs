@@ -1,0 +1,269 @@
+//! Power cuts during a load.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    ops::AddAssign,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+
+use crate::{
+    case::{Case, Expected},
+    disk::{Cache, Disk},
+    fuse::{DiskFile, Disks},
+    history::{Comparison, History, State},
+    mount::{FileSystem, Mount},
+    processes::{RunningLoad, look},
+};
+
+/// The most cuts of one disk. The next ones begin with an empty disk again.
+const CUTS_PER_DISK: usize = 6;
+/// The longest time between two cuts, in milliseconds.
+const LONGEST_PAUSE: u64 = 150;
+/// The longest time from the mount of a copy to its second cut, in milliseconds.
+const LONGEST_REPAIR: u64 = 250;
+/// One cut in so many comes just after the load was killed, and then another load continues.
+const KILL_EACH: usize = 3;
+/// After one cut in so many, the power is cut again while the file system and the store are repaired.
+const CUT_AGAIN_EACH: usize = 3;
+
+/// A place for disks and mounts.
+pub(crate) struct Workshop {
+    disks: Disks,
+    directory: PathBuf,
+    mounts: AtomicU64,
+}
+
+impl Workshop {
+    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
+        let disks = directory.join("disks");
+        fs::create_dir(&disks)?;
+        Ok(Self { disks: Disks::mount(&disks)?, directory: directory.into(), mounts: AtomicU64::new(0) })
+    }
+
+    /// Makes an empty file system.
+    ///
+    /// # Errors
+    ///
+    /// If a program or the kernel does not support it.
+    pub(crate) fn make(&self, kind: FileSystem) -> Result<Disk, String> {
+        let file = self.disks.add(kind.disk());
+        kind.make(file.path())?;
+        let made = file.cut(Cache::Kept, &mut Rng::new()).0;
+        // A machine without this file system fails here, and not in a trial.
+        self.mount(kind, &file)?;
+        Ok(made)
+    }
+
+    /// Mounts a disk.
+    fn mount(&self, kind: FileSystem, disk: &DiskFile) -> Result<Mount, String> {
+        let number = self.mounts.fetch_add(1, Ordering::Relaxed);
+        Mount::new(kind, disk.path(), self.directory.join(format!("mount-{number}")))
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// The disks after a cut that were opened.
+    copies: usize,
+    /// Those of them whose power was cut twice.
+    second: usize,
+    kills: usize,
+    /// The writes in the cache of the disk that the cuts lost.
+    dropped: usize,
+    acknowledged: usize,
+    old: usize,
+    new: usize,
+    /// The copies in which an acknowledged change was missing.
+    lossy: usize,
+    lost: usize,
+    /// The copies that could not be opened, or in which an entry or a database was damaged.
+    damaged: usize,
+}
+
+impl Counts {
+    /// Whether to report the progress of a long run.
+    pub(crate) fn is_milestone(&self) -> bool {
+        self.copies % 25 == 0
+    }
+}
+
+impl AddAssign<&Comparison> for Counts {
+    fn add_assign(&mut self, comparison: &Comparison) {
+        self.acknowledged += comparison.acknowledged;
+        self.old += comparison.old;
+        self.new += comparison.new;
+        self.lost += comparison.lost.len();
+        self.lossy += usize::from(!comparison.lost.is_empty());
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { copies, second, kills, dropped, acknowledged, old, new, lossy, lost, damaged } = self;
+        write!(
+            f,
+            "{copies} copies ({second} cut twice, {kills} after a kill), {dropped} writes dropped; \
+             {acknowledged} acknowledged keys kept, of those under way {old} old and {new} new; \
+             {lost} lost in {lossy} copies, {damaged} copies damaged"
+        )
+    }
+}
+
+/// A disk after a power cut.
+struct Copy {
+    disk: Disk,
+    /// The number of events that happened before the cut.
+    before: usize,
+}
+
+/// Cuts the power of disks with one store.
+pub(crate) struct Trial<'a> {
+    pub(crate) workshop: &'a Workshop,
+    pub(crate) kind: FileSystem,
+    /// A disk with an empty file system.
+    pub(crate) empty: &'a Disk,
+    pub(crate) case: &'a Case,
+    pub(crate) rng: Rng,
+    pub(crate) counts: Counts,
+}
+
+impl Trial<'_> {
+    /// Opens so many copies, without those that were cut twice.
+    ///
+    /// # Errors
+    ///
+    /// If a copy is not as expected, a control lost nothing, or a fault has never happened.
+    pub(crate) fn run(&mut self, copies: usize, progress: impl Fn(&Counts)) -> Result<(), String> {
+        let mut left = copies;
+        while left > 0 {
+            let cuts = left.min(CUTS_PER_DISK);
+            left -= cuts;
+            let history = Arc::new(Mutex::new(History::default()));
+            let taken = self.load(cuts, &history)?;
+            let history = history.lock();
+            for copy in taken {
+                self.check(copy, &history)?;
+                progress(&self.counts);
+            }
+        }
+        self.finish()
+    }
+
+    /// Runs loads on a new disk, and cuts its power at random times.
+    fn load(&mut self, cuts: usize, history: &Arc<Mutex<History>>) -> Result<Vec<Copy>, String> {
+        let file = self.workshop.disks.add(self.empty.settled(self.case.flushes));
+        let mount = self.workshop.mount(self.kind, &file)?;
+        let url = self.case.url(mount.directory());
+        let mut seed = self.rng.u64(0..1 << 31);
+        let mut start = || {
+            seed += 1;
+            RunningLoad::start(&url, seed, self.case.flush, history)
+        };
+        let mut load = Some(start()?);
+        let mut copies = Vec::new();
+        for number in 1..=cuts {
+            thread::sleep(Duration::from_millis(self.rng.u64(0..LONGEST_PAUSE)));
+            if number % KILL_EACH == 0 {
+                load.take().map_or(Ok(()), RunningLoad::kill)?;
+                self.counts.kills += 1;
+            }
+            let before = history.lock().len();
+            let cache = Cache::ALL[self.rng.usize(0..Cache::ALL.len())];
+            let (disk, dropped) = file.cut(cache, &mut self.rng);
+            self.counts.dropped += dropped;
+            copies.push(Copy { disk, before });
+            if load.is_none() {
+                load = Some(start()?);
+            }
+        }
+        load.map_or(Ok(()), RunningLoad::kill)?;
+        Ok(copies)
+    }
+
+    /// Opens a copy, and cuts the power of some copies again in the meantime.
+    fn check(&mut self, copy: Copy, history: &History) -> Result<(), String> {
+        self.counts.copies += 1;
+        let again = (self.counts.copies - self.counts.second) % CUT_AGAIN_EACH == 0;
+        let pause = Duration::from_millis(self.rng.u64(0..LONGEST_REPAIR));
+        let mut rng = self.rng.fork();
+        let file = self.workshop.disks.add(copy.disk);
+        let cut = || {
+            thread::sleep(pause);
+            let cache = Cache::ALL[rng.usize(0..Cache::ALL.len())];
+            file.cut(cache, &mut rng)
+        };
+        let (found, second) = thread::scope(|scope| {
+            let second = again.then(|| scope.spawn(cut));
+            (self.open(&file, history), second.map(thread::ScopedJoinHandle::join))
+        });
+        self.judge(found, copy.before, history)?;
+        let Some(second) = second else { return Ok(()) };
+        let (disk, dropped) = second.map_err(|_| "the second cut panicked")?;
+        self.counts.copies += 1;
+        self.counts.second += 1;
+        self.counts.dropped += dropped;
+        let file = self.workshop.disks.add(disk);
+        let found = self.open(&file, history);
+        self.judge(found, copy.before, history)
+    }
+
+    /// Mounts a copy, and returns the entries of the store.
+    fn open(&self, file: &DiskFile, history: &History) -> Result<BTreeMap<String, State>, String> {
+        let mount = self.workshop.mount(self.kind, file)?;
+        let keys: String = history.keys().into_iter().flat_map(|key| [key, "\n"]).collect();
+        look(&self.case.url(mount.directory()), &keys)
+    }
+
+    fn judge(
+        &mut self,
+        found: Result<BTreeMap<String, State>, String>,
+        before: usize,
+        history: &History,
+    ) -> Result<(), String> {
+        match found {
+            Ok(found) => {
+                let comparison = history.compare(before, &found);
+                self.counts += &comparison;
+                let allowed = self.case.expected != Expected::Kept || comparison.lost.is_empty();
+                if allowed {
+                    Ok(())
+                } else {
+                    Err(format!("changes are lost: {}", comparison.lost.join("; ")))
+                }
+            }
+            Err(damage) => {
+                self.counts.damaged += 1;
+                if self.case.expected == Expected::Broken { Ok(()) } else { Err(damage) }
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        let counts = &self.counts;
+        if self.case.expected != Expected::Kept {
+            return if counts.lossy > 0 { Ok(()) } else { Err("the control lost nothing".into()) };
+        }
+        let happened = [
+            (counts.kills, "no load was killed"),
+            (counts.second, "no power was cut twice"),
+            (counts.dropped, "no cut lost a write in the cache of the disk"),
+            (counts.acknowledged, "no change was acknowledged before a cut"),
+            (counts.old + counts.new, "no cut came while a change was under way"),
+        ];
+        match happened.iter().find(|(count, _)| *count == 0) {
+            Some((_, never)) => Err((*never).into()),
+            None => Ok(()),
+        }
+    }
+}
