@@ -2,7 +2,7 @@
 //!
 //! The kernel sends each write of a loop device as `FUSE_WRITE`, because the files are opened with
 //! `FOPEN_DIRECT_IO`, and each flush as `FUSE_FSYNC`. One thread answers the requests in the order of their arrival,
-//! and a cut happens between two of them.
+//! and a disk is copied between two of them.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,11 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::{Duration, UNIX_EPOCH},
 };
 
-use fastrand::Rng;
 use fuser::{
     BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
@@ -24,10 +24,18 @@ use fuser::{
 };
 use parking_lot::Mutex;
 
-use crate::disk::{BLOCK, Cache, Disk};
+use crate::disk::{BLOCK, Disk, OutOfRange};
 
 /// The disks by the numbers of their files.
-type Table = Arc<Mutex<BTreeMap<u64, Arc<Mutex<Disk>>>>>;
+type Table = Arc<Mutex<BTreeMap<u64, Arc<Mutex<Served>>>>>;
+
+type Copier = Box<dyn FnOnce(&Disk) + Send>;
+
+struct Served {
+    disk: Disk,
+    /// The number of writes until the disk is copied, and what copies it.
+    copier: Option<(usize, Copier)>,
+}
 
 /// A directory of disks. It is unmounted on drop.
 pub(crate) struct Disks {
@@ -39,7 +47,7 @@ pub(crate) struct Disks {
 
 /// The file of a disk, which is removed on drop.
 pub(crate) struct DiskFile {
-    disk: Arc<Mutex<Disk>>,
+    served: Arc<Mutex<Served>>,
     table: Table,
     number: u64,
     path: PathBuf,
@@ -59,10 +67,10 @@ impl Disks {
     /// Adds a disk.
     pub(crate) fn add(&self, disk: Disk) -> DiskFile {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let disk = Arc::new(Mutex::new(disk));
-        self.table.lock().insert(number, Arc::clone(&disk));
+        let served = Arc::new(Mutex::new(Served { disk, copier: None }));
+        self.table.lock().insert(number, Arc::clone(&served));
         let path = self.directory.join(number.to_string());
-        DiskFile { disk, table: Arc::clone(&self.table), number, path }
+        DiskFile { served, table: Arc::clone(&self.table), number, path }
     }
 }
 
@@ -71,9 +79,40 @@ impl DiskFile {
         &self.path
     }
 
-    /// Cuts the power of the disk: see [`Disk::cut`].
-    pub(crate) fn cut(&self, cache: Cache, rng: &mut Rng) -> (Disk, usize) {
-        self.disk.lock().cut(cache, rng)
+    /// Returns the disk as it is now, with its cache.
+    pub(crate) fn copy(&self) -> Disk {
+        self.served.lock().disk.clone()
+    }
+
+    /// Returns the disk as it is after so many more writes, or after a time if this is earlier. `note` is called just
+    /// before the copy, and must not use the disk.
+    pub(crate) fn copy_after<T: Send + 'static>(
+        &self,
+        writes: usize,
+        time: Duration,
+        note: impl Fn() -> T + Clone + Send + 'static,
+    ) -> (T, Disk) {
+        let (sender, copied) = mpsc::channel();
+        let noted = note.clone();
+        let copier = move |disk: &Disk| {
+            // Without a receiver, the time has elapsed.
+            let _ = sender.send((noted(), disk.clone()));
+        };
+        self.served.lock().copier = Some((writes, Box::new(copier)));
+        copied.recv_timeout(time).unwrap_or_else(|_| (note(), self.copy()))
+    }
+}
+
+impl Served {
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        self.disk.write(offset, bytes)?;
+        if let Some((writes, copier)) = self.copier.take() {
+            match writes.saturating_sub(1) {
+                0 => copier(&self.disk),
+                left => self.copier = Some((left, copier)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -93,7 +132,7 @@ impl Files {
         let (kind, perm, size) = if number == INodeNo::ROOT.0 {
             (FileType::Directory, 0o700, 0)
         } else {
-            let size = self.disk(INodeNo(number)).map_err(|_| Errno::ENOENT)?.lock().size();
+            let size = self.disk(INodeNo(number)).map_err(|_| Errno::ENOENT)?.lock().disk.size();
             (FileType::RegularFile, 0o600, size as u64)
         };
         Ok(FileAttr {
@@ -115,7 +154,7 @@ impl Files {
         })
     }
 
-    fn disk(&self, file: INodeNo) -> Result<Arc<Mutex<Disk>>, Errno> {
+    fn disk(&self, file: INodeNo) -> Result<Arc<Mutex<Served>>, Errno> {
         self.0.lock().get(&file.0).cloned().ok_or(Errno::EIO)
     }
 }
@@ -155,7 +194,7 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let read = || Ok(self.disk(file)?.lock().read(position(offset)?, size as usize));
+        let read = || Ok(self.disk(file)?.lock().disk.read(position(offset)?, size as usize));
         match read() {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(error),
@@ -187,8 +226,8 @@ impl Filesystem for Files {
 
     fn fsync(&self, _: &Request, file: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         match self.disk(file) {
-            Ok(disk) => {
-                disk.lock().flush();
+            Ok(served) => {
+                served.lock().disk.flush();
                 reply.ok();
             }
             Err(error) => reply.error(error),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, fs, io, mem,
     ops::AddAssign,
     path::{Path, PathBuf},
     sync::{
@@ -27,8 +27,13 @@ use crate::{
 
 /// The most cuts of one disk. The next ones begin with an empty disk again.
 const CUTS_PER_DISK: usize = 6;
+/// The most writes of the disk between two cuts. Most cuts come just after a write, because a disk that flushes often
+/// has an empty cache at most other times.
+const MOST_WRITES: usize = 200;
 /// The longest time between two cuts, in milliseconds.
-const LONGEST_PAUSE: u64 = 150;
+const LONGEST_PAUSE: u64 = 1000;
+/// The most writes of the disk from the mount of a copy to its second cut.
+const MOST_REPAIRS: usize = 40;
 /// The longest time from the mount of a copy to its second cut, in milliseconds.
 const LONGEST_REPAIR: u64 = 250;
 /// One cut in so many comes just after the load was killed, and then another load continues.
@@ -58,7 +63,7 @@ impl Workshop {
     pub(crate) fn make(&self, kind: FileSystem) -> Result<Disk, String> {
         let file = self.disks.add(kind.disk());
         kind.make(file.path())?;
-        let made = file.cut(Cache::Kept, &mut Rng::new()).0;
+        let made = file.copy();
         // A machine without this file system fails here, and not in a trial.
         self.mount(kind, &file)?;
         Ok(made)
@@ -94,7 +99,7 @@ pub(crate) struct Counts {
 impl Counts {
     /// Whether to report the progress of a long run.
     pub(crate) fn is_milestone(&self) -> bool {
-        self.copies % 25 == 0
+        self.copies.is_multiple_of(25)
     }
 }
 
@@ -151,7 +156,7 @@ impl Trial<'_> {
             left -= cuts;
             let history = Arc::new(Mutex::new(History::default()));
             let taken = self.load(cuts, &history)?;
-            let history = history.lock();
+            let history = mem::take(&mut *history.lock());
             for copy in taken {
                 self.check(copy, &history)?;
                 progress(&self.counts);
@@ -173,15 +178,16 @@ impl Trial<'_> {
         let mut load = Some(start()?);
         let mut copies = Vec::new();
         for number in 1..=cuts {
-            thread::sleep(Duration::from_millis(self.rng.u64(0..LONGEST_PAUSE)));
+            let writes = self.rng.usize(1..MOST_WRITES);
+            let pause = Duration::from_millis(self.rng.u64(0..LONGEST_PAUSE));
+            let events = Arc::clone(history);
+            let (mut before, mut copied) = file.copy_after(writes, pause, move || events.lock().len());
             if number % KILL_EACH == 0 {
                 load.take().map_or(Ok(()), RunningLoad::kill)?;
                 self.counts.kills += 1;
+                (before, copied) = (history.lock().len(), file.copy());
             }
-            let before = history.lock().len();
-            let cache = Cache::ALL[self.rng.usize(0..Cache::ALL.len())];
-            let (disk, dropped) = file.cut(cache, &mut self.rng);
-            self.counts.dropped += dropped;
+            let disk = self.cut(&copied);
             copies.push(Copy { disk, before });
             if load.is_none() {
                 load = Some(start()?);
@@ -191,28 +197,30 @@ impl Trial<'_> {
         Ok(copies)
     }
 
+    /// Cuts the power of a copied disk.
+    fn cut(&mut self, copied: &Disk) -> Disk {
+        let cache = Cache::ALL[self.rng.usize(0..Cache::ALL.len())];
+        let (disk, dropped) = copied.cut(cache, &mut self.rng);
+        self.counts.dropped += dropped;
+        disk
+    }
+
     /// Opens a copy, and cuts the power of some copies again in the meantime.
     fn check(&mut self, copy: Copy, history: &History) -> Result<(), String> {
         self.counts.copies += 1;
-        let again = (self.counts.copies - self.counts.second) % CUT_AGAIN_EACH == 0;
+        let again = (self.counts.copies - self.counts.second).is_multiple_of(CUT_AGAIN_EACH);
+        let writes = self.rng.usize(1..MOST_REPAIRS);
         let pause = Duration::from_millis(self.rng.u64(0..LONGEST_REPAIR));
-        let mut rng = self.rng.fork();
         let file = self.workshop.disks.add(copy.disk);
-        let cut = || {
-            thread::sleep(pause);
-            let cache = Cache::ALL[rng.usize(0..Cache::ALL.len())];
-            file.cut(cache, &mut rng)
-        };
-        let (found, second) = thread::scope(|scope| {
-            let second = again.then(|| scope.spawn(cut));
-            (self.open(&file, history), second.map(thread::ScopedJoinHandle::join))
+        let (found, copied) = thread::scope(|scope| {
+            let copied = again.then(|| scope.spawn(|| file.copy_after(writes, pause, || ()).1));
+            (self.open(&file, history), copied.map(thread::ScopedJoinHandle::join))
         });
         self.judge(found, copy.before, history)?;
-        let Some(second) = second else { return Ok(()) };
-        let (disk, dropped) = second.map_err(|_| "the second cut panicked")?;
+        let Some(copied) = copied else { return Ok(()) };
+        let disk = self.cut(&copied.map_err(|_| "the second copy panicked")?);
         self.counts.copies += 1;
         self.counts.second += 1;
-        self.counts.dropped += dropped;
         let file = self.workshop.disks.add(disk);
         let found = self.open(&file, history);
         self.judge(found, copy.before, history)

@@ -13,7 +13,7 @@ mod linux {
     use larder_test_servers::requires_mounts;
     use libtest_mimic::{Arguments, Failed, Trial};
 
-    /// The copies of a disk for each store.
+    /// The power cuts of each store.
     const COPIES: &str = "12";
 
     fn run(arguments: &[&str]) -> Result<Output, Failed> {

@@ -51,7 +51,8 @@ fn is_required(name: &str, out_of_reach: bool) -> bool {
 /// An unknown name requires everything, because a misspelt name must not switch tests off. A server out of reach is
 /// required only by its own name.
 fn requires(list: &str, wanted: &str, out_of_reach: bool) -> bool {
-    let is_known = |name| [BROWSER, MOUNTS].contains(&name) || Kind::ALL.iter().any(|known| known.name() == name);
+    let is_known =
+        |name| [BROWSER, MOUNTS].contains(&name) || Kind::ALL.iter().any(|known| known.name() == name);
     list.split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
