@@ -82,7 +82,7 @@ pub fn isolate(role: &str) -> Result<Infallible, Failure> {
 ///
 /// If a store lost acknowledged changes, a control lost none, or this machine cannot run the trials.
 pub fn run_trials(options: &Options) -> Result<(), Failure> {
-    // Each run has a file system of its own on this directory.
+    // Never removed: another run may have its own file system on it.
     let directory = env::temp_dir().join("larder-file-systems");
     let workshop = open(&directory).map_err(Failure::Unavailable)?;
     let mut empty = Vec::new();
@@ -94,10 +94,7 @@ pub fn run_trials(options: &Options) -> Result<(), Failure> {
     }
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     for (kind, empty) in &empty {
-        for case in CASES
-            .iter()
-            .filter(|case| options.only.is_empty() || options.only.iter().any(|only| only == case.name))
-        {
+        for case in CASES.iter().filter(|case| options.selects(case.name)) {
             let name = format!("{} on {}", case.name, kind.name());
             let start = Instant::now();
             let progress = |counts: &Counts| {
@@ -107,7 +104,7 @@ pub fn run_trials(options: &Options) -> Result<(), Failure> {
             };
             let (rng, counts) = (Rng::with_seed(seed), Counts::default());
             let mut trial = Trial { workshop: &workshop, kind: *kind, empty, case, rng, counts };
-            let result = trial.run(options.copies, progress);
+            let result = trial.run(options.cuts, progress);
             println!("{name}: {} ({:.1} s)", trial.counts, start.elapsed().as_secs_f64());
             result.map_err(|error| Failure::Failed(format!("{name}, seed {seed}: {error}")))?;
         }

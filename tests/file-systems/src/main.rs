@@ -1,4 +1,4 @@
-//! Power cuts on real file systems: `cargo run --release -p larder-file-systems -- --help`.
+//! Power cuts on real file systems: `cargo run -p larder-file-systems -- --help`.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

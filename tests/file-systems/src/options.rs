@@ -5,9 +5,9 @@ use crate::mount::FileSystem;
 /// Cuts the power of disks with a store, and checks that no acknowledged change is lost.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The copies of a disk at the moment of a power cut, for each store on each file system
+    /// The power cuts of each store on each file system, without second ones
     #[arg(long, default_value_t = 100)]
-    pub copies: usize,
+    pub cuts: usize,
     /// The file systems, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = FileSystem::ALL)]
     pub file_systems: Vec<FileSystem>,
@@ -21,4 +21,10 @@ pub struct Options {
     /// Only check that this machine can mount the file systems
     #[arg(long)]
     pub check: bool,
+}
+
+impl Options {
+    pub(crate) fn selects(&self, case: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == case)
+    }
 }

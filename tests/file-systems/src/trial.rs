@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io, mem,
+    env, fmt, fs, io, mem,
     ops::AddAssign,
     path::{Path, PathBuf},
     sync::{
@@ -119,7 +119,7 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{copies} copies ({second} cut twice, {kills} after a kill), {dropped} writes dropped; \
-             {acknowledged} acknowledged keys kept, of those under way {old} old and {new} new; \
+             {acknowledged} acknowledged keys kept; under way: {old} old and {new} new; \
              {lost} lost in {lossy} copies, {damaged} copies damaged"
         )
     }
@@ -144,13 +144,13 @@ pub(crate) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Opens so many copies, without those that were cut twice.
+    /// Opens copies of disks after so many power cuts, and after second ones.
     ///
     /// # Errors
     ///
     /// If a copy is not as expected, a control lost nothing, or a fault has never happened.
-    pub(crate) fn run(&mut self, copies: usize, progress: impl Fn(&Counts)) -> Result<(), String> {
-        let mut left = copies;
+    pub(crate) fn run(&mut self, cuts: usize, progress: impl Fn(&Counts)) -> Result<(), String> {
+        let mut left = cuts;
         while left > 0 {
             let cuts = left.min(CUTS_PER_DISK);
             left -= cuts;
@@ -211,19 +211,19 @@ impl Trial<'_> {
         let again = (self.counts.copies - self.counts.second).is_multiple_of(CUT_AGAIN_EACH);
         let writes = self.rng.usize(1..MOST_REPAIRS);
         let pause = Duration::from_millis(self.rng.u64(0..LONGEST_REPAIR));
-        let file = self.workshop.disks.add(copy.disk);
+        let file = self.workshop.disks.add(copy.disk.clone());
         let (found, copied) = thread::scope(|scope| {
             let copied = again.then(|| scope.spawn(|| file.copy_after(writes, pause, || ()).1));
             (self.open(&file, history), copied.map(thread::ScopedJoinHandle::join))
         });
-        self.judge(found, copy.before, history)?;
+        self.judge(found, copy.before, history).map_err(|error| keep(&copy.disk, &error))?;
         let Some(copied) = copied else { return Ok(()) };
         let disk = self.cut(&copied.map_err(|_| "the second copy panicked")?);
         self.counts.copies += 1;
         self.counts.second += 1;
-        let file = self.workshop.disks.add(disk);
+        let file = self.workshop.disks.add(disk.clone());
         let found = self.open(&file, history);
-        self.judge(found, copy.before, history)
+        self.judge(found, copy.before, history).map_err(|error| keep(&disk, &error))
     }
 
     /// Mounts a copy, and returns the entries of the store.
@@ -273,5 +273,14 @@ impl Trial<'_> {
             Some((_, never)) => Err((*never).into()),
             None => Ok(()),
         }
+    }
+}
+
+/// Saves a disk on which a store was not as expected, and returns the error with its path.
+fn keep(disk: &Disk, error: &str) -> String {
+    let path = env::temp_dir().join("larder-file-systems.img");
+    match fs::write(&path, disk.read(0, disk.size())) {
+        Ok(()) => format!("{error}\nthe disk after the cut: {}", path.display()),
+        Err(unsaved) => format!("{error}\nthe disk after the cut cannot be saved: {unsaved}"),
     }
 }
