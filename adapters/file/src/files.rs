@@ -101,11 +101,12 @@ pub(crate) fn location(path: &Path) -> Location {
 }
 
 /// Syncs the name of a path to the disk, and the names of the directories above it, which may also be new.
-pub(crate) fn sync_above(path: &Path) {
-    // Errors are ignored: directories that this user may not open were not created by this user.
-    for above in above(path) {
-        let _ = sync_directory(above);
-    }
+pub(crate) fn sync_above(path: &Path) -> io::Result<()> {
+    above(path).try_for_each(|above| match sync_directory(above) {
+        // A directory that this user may not open was not created by this user.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    })
 }
 
 /// Returns the directories above a path, up to the root or, for a relative path, the working directory.
@@ -152,6 +153,15 @@ mod tests {
             assert_eq!(fs::read(&target).unwrap(), [b"head ", body].concat());
             assert!(!temp.exists());
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_above_that_cannot_be_synced_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        sync_above(&dir.path().join("sessions")).unwrap();
+        let error = sync_above(&dir.path().join("missing/sessions")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

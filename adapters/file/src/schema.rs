@@ -45,7 +45,7 @@ pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce(&Tree) -> Res
     if !existing {
         if !dir.locks.exists() {
             // The first write creates the locks, after this has synced the directories above.
-            files::sync_above(&dir.root);
+            files::sync_above(&dir.root).map_err(error::io)?;
         }
         remove_leftovers(tree);
     }
@@ -96,7 +96,7 @@ fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
 fn mark(tree: &Tree, values: &str) -> Result<()> {
     let dir = &tree.dir;
     // Done before the marker is written: an existing marker means that this has been done.
-    files::sync_above(&dir.root);
+    files::sync_above(&dir.root).map_err(error::io)?;
     // Does not use `DataDir::check`, which needs the marker.
     dir.create_hidden()?;
     let _lock = tree.locks.setup()?;

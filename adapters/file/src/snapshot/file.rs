@@ -170,7 +170,7 @@ impl SnapshotFile {
         drop(slots);
         let parent = parent(&self.path);
         if !saving.synced {
-            files::sync_above(parent);
+            files::sync_above(parent).map_err(error::io)?;
         }
         files::sync_directory(parent).map_err(error::io)?;
         saving.synced = true;
