@@ -6,7 +6,7 @@ use std::{ffi::OsString, fs, path::PathBuf};
 
 use larder_core::{Location, Result, unique};
 
-use crate::{error, files, permissions::Permissions};
+use crate::{error, files, permissions::Permissions, sys};
 
 /// The hidden directory. It contains no files of entries.
 const HIDDEN: &str = ".larder";
@@ -73,7 +73,7 @@ impl DataDir {
 
     /// Returns the names in the directory, without hidden ones and those that file systems create.
     pub(crate) fn names(&self) -> Result<Vec<OsString>> {
-        let mut names = files::names(&self.root).map_err(error::io)?;
+        let mut names = sys::names(&self.root).map_err(error::io)?;
         names.retain(|name| name != "lost+found" && !name.as_encoded_bytes().starts_with(b"."));
         Ok(names)
     }

@@ -1,9 +1,8 @@
 //! Opens, reads, replaces and syncs files.
 
 use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{File, OpenOptions},
+    io::{self, Write},
     path::Path,
 };
 
@@ -13,6 +12,7 @@ use larder_core::{Location, Result};
 use crate::{
     error::{self, corrupt},
     permissions::Permissions,
+    sys::{self, Output},
 };
 
 /// The maximum size of content that is copied together for a single system call.
@@ -25,7 +25,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     options.read(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    error::if_found(options.open(path))
+    error::if_found(sys::open(&options, path))
 }
 
 /// Reads a file; `None` if it does not exist.
@@ -52,7 +52,7 @@ pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64
     }
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
     let mut bytes = Vec::with_capacity(length);
-    file.take(length as u64).read_to_end(&mut bytes).map_err(error::io)?;
+    sys::read(&file, length as u64, &mut bytes).map_err(error::io)?;
     Ok(Some((Bytes::from(bytes), metadata.len())))
 }
 
@@ -68,14 +68,14 @@ pub(crate) fn replace(
     sync: bool,
 ) -> io::Result<()> {
     write_and_rename(temp, target, || {
-        let mut file = permissions.create(temp)?;
+        let mut file = Output(permissions.create(temp)?);
         if head.len() + body.len() <= JOIN {
             file.write_all(&[head, body].concat())?;
         } else {
             file.write_all(head)?;
             file.write_all(body)?;
         }
-        if sync { file.sync_data() } else { Ok(()) }
+        if sync { sys::sync_data(&file.0) } else { Ok(()) }
     })
 }
 
@@ -87,12 +87,7 @@ pub(crate) fn write_and_rename(
     write: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     // Returns the first error, which is more useful than one of the clean-up.
-    write().and_then(|()| fs::rename(temp, target)).inspect_err(|_| drop(fs::remove_file(temp)))
-}
-
-/// Returns the names in a directory.
-pub(crate) fn names(path: &Path) -> io::Result<Vec<OsString>> {
-    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+    write().and_then(|()| sys::rename(temp, target)).inspect_err(|_| drop(sys::remove_file(temp)))
 }
 
 /// Returns the location of this path, which must be canonical.
@@ -120,28 +115,19 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
-    let sync = || match File::open(path)?.sync_all() {
+    match sys::sync_directory(path) {
         // Some network file systems do not support this, and write names through.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }
         done => done,
-    };
-    #[cfg(all(test, unix))]
-    let sync = || crate::power_cut::sync_directory(path, sync);
-    sync()
-}
-
-/// Syncs the content of the open file at `path` to the disk.
-pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
-    let sync = || file.sync_data();
-    #[cfg(all(test, unix))]
-    let sync = || crate::power_cut::sync_content(path, sync);
-    sync()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -168,11 +168,13 @@ mod grammy;
 mod listing;
 mod lock;
 mod permissions;
-#[cfg(all(test, unix))]
-mod power_cut;
+#[cfg(test)]
+#[cfg(unix)]
+mod power_cuts;
 mod schema;
 mod snapshot;
 mod storage;
+mod sys;
 mod tree;
 
 use larder_core::{Result, Store};

@@ -25,7 +25,7 @@ use std::{
 use larder_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::{data_dir::DataDir, error};
+use crate::{data_dir::DataDir, error, sys};
 
 /// The number of locks. This is also the maximum number of writes that wait for the disk at the same time, and of file
 /// handles that are kept open.
@@ -131,7 +131,7 @@ impl Locks {
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it longer than the timeout.
     pub(crate) fn shared(&self, index: usize) -> Result<Option<FileLock>> {
-        let Ok(file) = File::open(self.path(index)) else {
+        let Ok(file) = sys::open(OpenOptions::new().read(true), &self.path(index)) else {
             return Ok(None);
         };
         match wait(Instant::now(), self.timeout, || file.try_lock_shared()) {
@@ -155,7 +155,7 @@ impl Locks {
 
     /// Takes lock `index` for a clean-up, if its file exists and no process holds it.
     pub(crate) fn try_exclusive(&self, index: usize) -> Option<FileLock> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(index)).ok()?;
+        let file = sys::open(OpenOptions::new().read(true).write(true), &self.path(index)).ok()?;
         file.try_lock().ok()?;
         Some(FileLock(file))
     }

@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use crate::sys;
+
 /// The mode of new files. A configured mode applies regardless of the process's umask. No effect on Windows.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Permissions(pub(crate) Option<larder_kit::Permissions>);
@@ -25,7 +27,7 @@ impl Permissions {
         let mut options = OpenOptions::new();
         #[cfg(unix)]
         options.mode(self.mode());
-        let file = options.read(true).write(true).create_new(true).open(path)?;
+        let file = sys::open(options.read(true).write(true).create_new(true), path)?;
         self.apply(&file)?;
         Ok(file)
     }
@@ -43,7 +45,7 @@ impl Permissions {
     pub(crate) fn open_or_create(self, path: &Path) -> io::Result<File> {
         match self.create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                OpenOptions::new().read(true).write(true).open(path)
+                sys::open(OpenOptions::new().read(true).write(true), path)
             }
             created => created,
         }
@@ -56,7 +58,7 @@ impl Permissions {
         let mode = self.mode() | (self.mode() & 0o444) >> 2;
         #[cfg(unix)]
         builder.mode(mode);
-        match builder.create(path) {
+        match sys::create_directory(&builder, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             created => created?,
         }

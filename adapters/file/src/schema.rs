@@ -10,6 +10,7 @@ use crate::{
     error::{self, configuration, corrupt},
     files,
     lock::COUNT,
+    sys,
     tree::Tree,
 };
 
@@ -116,10 +117,10 @@ fn mark(tree: &Tree, values: &str) -> Result<()> {
 /// file is renamed.
 fn remove_leftovers(Tree { dir, locks, .. }: &Tree) {
     // Errors are ignored, because nothing depends on this, and the directory may be read-only.
-    for name in files::names(&dir.temporary).unwrap_or_default() {
+    for name in sys::names(&dir.temporary).unwrap_or_default() {
         let lock = name.to_str().and_then(|name| usize::from_str_radix(name.split('-').next()?, 16).ok());
         if let Some(_lock) = lock.filter(|lock| *lock < COUNT).and_then(|lock| locks.try_exclusive(lock)) {
-            let _ = fs::remove_file(dir.temporary.join(name));
+            let _ = sys::remove_file(&dir.temporary.join(name));
         }
     }
 }

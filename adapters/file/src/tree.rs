@@ -15,6 +15,7 @@ use crate::{
     error::{self, if_found, unchanged},
     files,
     lock::{self, FileLock, Locks, ShardGuard},
+    sys,
 };
 
 /// The extension of files that may also be changed in place.
@@ -54,7 +55,7 @@ impl Tree {
     /// Returns the shards.
     pub(crate) fn shards(&self) -> Result<Vec<OsString>> {
         self.dir.check()?;
-        let mut names = files::names(&self.dir.root).map_err(error::io)?;
+        let mut names = sys::names(&self.dir.root).map_err(error::io)?;
         names.retain(|name| (self.is_shard)(&name.to_string_lossy()));
         Ok(names)
     }
@@ -74,7 +75,7 @@ impl Tree {
     }
 
     fn names(&self, shard: &OsStr) -> Result<Vec<OsString>> {
-        match files::names(&self.dir.root.join(shard)) {
+        match sys::names(&self.dir.root.join(shard)) {
             // A file with this name, or a directory that was removed in the meantime.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
                 Ok(Vec::new())
@@ -115,7 +116,7 @@ impl Tree {
 
     /// Removes a file. Returns whether it existed. Does not record that this may not be on the disk.
     pub(crate) fn remove(&self, at: &EntryPath) -> Result<bool> {
-        if_found(fs::remove_file(self.path(at))).map(|removed| removed.is_some()).map_err(unchanged)
+        if_found(sys::remove_file(&self.path(at))).map(|removed| removed.is_some()).map_err(unchanged)
     }
 
     /// Syncs all names and files that share a lock to the disk. Includes files, because a killed touch may have changed
@@ -129,9 +130,9 @@ impl Tree {
                 // files that are open for writing.
                 if file.as_encoded_bytes().ends_with(CHANGED_IN_PLACE.as_bytes())
                     && path.is_file()
-                    && let Ok(file) = OpenOptions::new().read(true).write(cfg!(windows)).open(&path)
+                    && let Ok(file) = sys::open(OpenOptions::new().read(true).write(cfg!(windows)), &path)
                 {
-                    files::sync_content(&file, &path).map_err(error::io)?;
+                    sys::sync_data(&file).map_err(error::io)?;
                 }
             }
             self.sync_shard(shard)?;
@@ -182,7 +183,7 @@ impl Changes<'_> {
         change: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         if self.synced {
-            self.lock.0.set_len(0).map_err(error::io)?;
+            sys::set_len(self.lock.0, 0).map_err(error::io)?;
             self.synced = false;
         }
         self.renamed.extend(renamed.map(OsStr::to_owned));
@@ -228,7 +229,7 @@ impl Changes<'_> {
     fn mark_synced(&mut self) {
         // If this fails, the next holder syncs everything under the lock again.
         if !self.synced && !self.failed {
-            self.synced = self.lock.0.set_len(1).is_ok();
+            self.synced = sys::set_len(self.lock.0, 1).is_ok();
         }
     }
 }

@@ -20,7 +20,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::{self, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -31,6 +31,7 @@ use super::{Encoded, EntryFormat, Stored};
 use crate::{
     error::{self, corrupt},
     files,
+    sys::{self, Output},
     tree::CHANGED_IN_PLACE,
 };
 
@@ -73,13 +74,11 @@ impl EntryFormat for BinaryFormat {
     }
 
     fn touch(&self, path: &Path, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
-        let mut file = OpenOptions::new().write(true).open(path).map_err(error::io)?;
-        let mut change = || -> io::Result<()> {
+        let mut file = sys::open(OpenOptions::new().write(true), path).map_err(error::io)?;
+        let mut change = || {
             file.seek(SeekFrom::Start(EXPIRY))?;
-            file.write_all(&encode_expiry(deadline))?;
-            #[cfg(all(test, unix))]
-            crate::power_cut::content_changed(path);
-            if sync { files::sync_content(&file, path) } else { Ok(()) }
+            Output(&file).write_all(&encode_expiry(deadline))?;
+            if sync { sys::sync_data(&file) } else { Ok(()) }
         };
         change().map(|()| None).map_err(|error| error::io(error).partly_applied())
     }

@@ -14,7 +14,7 @@
 //! `expires_at` is in Unix milliseconds, or `null` for never. People may edit the value and the expiry. The version
 //! that programs see is computed from `version` and the value, so compare-and-swap detects edits.
 
-use std::{borrow::Cow, fs, path::Path};
+use std::{borrow::Cow, io, path::Path};
 
 use larder_core::{Bytes, Info, Key, Result, Values, Version, unique};
 use larder_kit::check_json;
@@ -84,7 +84,8 @@ impl EntryFormat for JsonFormat {
     }
 
     fn touch(&self, path: &Path, deadline: Option<i64>, _: bool) -> Result<Option<Vec<u8>>> {
-        let text = fs::read(path).map_err(error::io)?;
+        let missing = || error::io(io::ErrorKind::NotFound.into());
+        let text = files::read(path)?.ok_or_else(missing)?;
         let Envelope { key, version, value, .. } = parse(&text)?;
         let value = json_text::compact(value.get().as_bytes());
         Ok(Some(encode(&parse_key(&key)?, token(&version)?, deadline, &value)))
@@ -154,6 +155,8 @@ fn parse_key(text: &str) -> Result<Key> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use larder_core::ErrorKind;
 
     use super::*;

@@ -20,6 +20,7 @@ use crate::{
     files,
     lock::FileLock,
     permissions::Permissions,
+    sys::{self, Output},
 };
 
 /// A snapshot, and its entries in memory.
@@ -70,7 +71,7 @@ impl SnapshotFile {
         }
         if !existing {
             // No other process writes this file: if it exists, a killed process left it.
-            let _ = fs::remove_file(path.with_added_extension("tmp"));
+            let _ = sys::remove_file(&path.with_added_extension("tmp"));
         }
         let saving = Saving { saved: 0, synced: existing, lock };
         Ok(Self {
@@ -189,9 +190,9 @@ impl SnapshotFile {
                 Some(permissions) => file.set_permissions(permissions)?,
                 None => self.permissions.apply(&file)?,
             }
-            let mut out = BufWriter::with_capacity(64 * 1024, file);
+            let mut out = BufWriter::with_capacity(64 * 1024, Output(file));
             document::write(&mut out, slots.iter().filter(|(_, slot)| slot.is_alive(now)))?;
-            out.get_ref().sync_all()
+            sys::sync_all(&out.get_ref().0)
         })
     }
 }
@@ -216,7 +217,7 @@ fn create(path: &Path) -> io::Result<File> {
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    sys::open(&options, path)
 }
 
 /// Reads the file if it exists. Returns its text and the entries.
