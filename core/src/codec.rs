@@ -138,10 +138,15 @@ fn with_buffer<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<B
     Ok(bytes)
 }
 
-/// [MessagePack](https://msgpack.org). Structs are maps, so fields can be added later.
+/// [MessagePack](https://msgpack.org). Structs are maps, so fields can be added later. Decodes at most 256 levels of
+/// nesting, as [`Cbor`] does.
 #[cfg(feature = "msgpack")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MessagePack;
+
+/// The decoder's own limit is 1,024 levels, which need more than the 2 MiB of stack that threads usually have.
+#[cfg(feature = "msgpack")]
+const DEEPEST: usize = 256;
 
 #[cfg(feature = "msgpack")]
 impl Codec for MessagePack {
@@ -155,7 +160,9 @@ impl Codec for MessagePack {
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
         let mut rest = bytes;
-        let value = rmp_serde::from_read(&mut rest).map_err(|_| decode_error(self.name(), ""))?;
+        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+        deserializer.set_max_depth(DEEPEST);
+        let value = T::deserialize(&mut deserializer).map_err(|_| decode_error(self.name(), ""))?;
         // Bytes after the value were not written by this codec.
         if rest.is_empty() { Ok(value) } else { Err(decode_error(self.name(), "")) }
     }
@@ -280,11 +287,26 @@ mod tests {
         numbers_survive(Json);
     }
 
+    /// A thread of tokio or of the standard library has a stack of 2 MiB. An overflow ends the process.
+    fn nesting_is_limited(codec: impl Codec, array_of_one: u8) {
+        let nested = move |levels: usize| [vec![array_of_one; levels], vec![1]].concat();
+        let decode = move |levels| codec.decode::<serde_json::Value>(&nested(levels)).map(drop);
+        let decoded = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(move || [100, 1_000, 100_000].map(decode))
+            .unwrap()
+            .join()
+            .unwrap();
+        let [shallow, deep, deeper] = decoded.map(|decoded| decoded.map_err(|error| error.kind()));
+        assert_eq!((shallow, deep, deeper), (Ok(()), Err(ErrorKind::Codec), Err(ErrorKind::Codec)));
+    }
+
     #[cfg(feature = "msgpack")]
     #[test]
     fn msgpack_values_survive_a_round_trip() {
         round_trip(MessagePack);
         numbers_survive(MessagePack);
+        nesting_is_limited(MessagePack, 0x91);
     }
 
     #[cfg(feature = "cbor")]
@@ -292,6 +314,7 @@ mod tests {
     fn cbor_values_survive_a_round_trip() {
         round_trip(Cbor);
         numbers_survive(Cbor);
+        nesting_is_limited(Cbor, 0x81);
     }
 
     #[test]
