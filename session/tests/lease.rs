@@ -281,6 +281,7 @@ on_both! {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_many_concurrent_attempts_succeeds
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_waiting_process_holds_the_lease_at_a_time
     #[tokio::test] tokens_grow_across_release_drop_and_death
+    #[tokio::test] the_largest_token_is_handed_out_once
     #[tokio::test] a_lost_lease_cannot_be_renewed_or_released
     #[tokio::test] a_lease_that_is_not_renewed_expires
     #[tokio::test] a_renewed_lease_outlives_its_time_to_live
@@ -344,6 +345,16 @@ async fn tokens_grow_across_release_drop_and_death(storage: Store) {
         mem::forget(lease);
     }
     assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
+}
+
+async fn the_largest_token_is_handed_out_once(storage: Store) {
+    let counter = |token: u64| format!("{{\"token\":{token}}}");
+    storage.write("lease:token:chat:42", counter(u64::MAX - 1)).await.unwrap();
+    let lease = take(&long(&storage)).await;
+    assert_eq!(lease.token(), u64::MAX);
+    lease.release().await.unwrap();
+    assert_eq!(kind(long(&storage).try_lock(&key()).await), ErrorKind::Codec);
+    assert_eq!(stored(&storage, "lease:token:chat:42").await["token"], u64::MAX);
 }
 
 async fn a_lost_lease_cannot_be_renewed_or_released(storage: Store) {

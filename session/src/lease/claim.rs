@@ -70,11 +70,19 @@ impl Claim {
 
     /// Draws the next token.
     pub(super) async fn draw_token(&self) -> Result<u64> {
+        // After the largest token there is no next one, and the counter is left as it is.
+        let mut last = false;
         let next = |seen: Option<Counter>| {
-            let token = seen.map_or(0, |seen| seen.token).saturating_add(1);
-            Some(Counter { token })
+            let token = seen.as_ref().map_or(0, |seen| seen.token).checked_add(1);
+            last = token.is_none();
+            token.map_or(seen, |token| Some(Counter { token }))
         };
         let drawn = self.store.update(&self.names.counter, Expiry::Never, next).await?;
+        if last {
+            let message = "the counter of a lease's fencing tokens has reached its end, so no next token is larger; \
+                           another program has written it";
+            return Err(Error::new(ErrorKind::Codec, message).with_adapter(self.adapter()));
+        }
         // An update that stores a value returns it.
         drawn.map(|counter| counter.token).ok_or_else(|| self.lost())
     }
