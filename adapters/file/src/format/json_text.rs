@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// The deepest level that is indented. With a line for each of 10,000 levels, 20 KB of brackets would become 100 MB.
+const DEEPEST: usize = 64;
+
 /// Removes white space between tokens. `json` must be JSON.
 pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
     if scan(json).any(is_space) {
@@ -12,18 +15,19 @@ pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Indents with tabs, as JavaScript's `JSON.stringify(value, null, "\t")` does, with `depth` more tabs in all lines but
-/// the first. `json` must be JSON.
+/// the first. What is deeper than 64 levels remains in one line. `json` must be JSON.
 pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + json.len() / 4);
     let mut depth = depth;
     let mut after_opening = false;
     for (in_string, byte) in tokens(json) {
         let closing = !in_string && matches!(byte, b'}' | b']');
+        let indented = depth <= DEEPEST;
         if closing {
             depth = depth.saturating_sub(1);
         }
         // Empty brackets remain together.
-        if after_opening != closing {
+        if indented && after_opening != closing {
             line(&mut out, depth);
         }
         out.push(byte);
@@ -31,7 +35,7 @@ pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
         match byte {
             _ if in_string => {}
             b'{' | b'[' => depth += 1,
-            b',' => line(&mut out, depth),
+            b',' if indented => line(&mut out, depth),
             b':' => out.push(b' '),
             _ => {}
         }
@@ -105,6 +109,24 @@ mod tests {
             assert_eq!(String::from_utf8(indent(from.as_bytes(), 0)).unwrap(), to);
         }
         assert_eq!(indent(b"{\"a\":[1]}", 1), b"{\n\t\t\"a\": [\n\t\t\t1\n\t\t]\n\t}");
+    }
+
+    #[test]
+    fn deep_nesting_takes_little_space() {
+        let deep = |levels: usize| format!("{}1,2{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
+        for levels in [DEEPEST - 1, DEEPEST, DEEPEST + 1, 10_000] {
+            let indented = indent(&deep(levels), 0);
+            assert!(
+                indented.len() < 100 * deep(levels).len(),
+                "{levels} levels take {} bytes",
+                indented.len()
+            );
+            assert_eq!(compact(&indented), deep(levels));
+            let tabs = indented
+                .split(|byte| *byte == b'\n')
+                .map(|line| line.iter().filter(|byte| **byte == b'\t').count());
+            assert_eq!(tabs.max(), Some(levels.min(DEEPEST)));
+        }
     }
 
     #[test]
