@@ -135,6 +135,8 @@ mod config;
 mod connect;
 mod driver;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grammy;
 mod in_flight;
 mod larder;
