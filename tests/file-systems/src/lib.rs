@@ -25,7 +25,7 @@ use fastrand::Rng;
 use crate::{
     case::CASES,
     mount::run,
-    trial::{Counts, Trial, Workshop},
+    trial::{Counts, Machine, Trial},
 };
 pub use crate::{load::Load, look::Look, mount::FileSystem, options::Options};
 
@@ -84,10 +84,10 @@ pub fn isolate(role: &str) -> Result<Infallible, Failure> {
 pub fn run_trials(options: &Options) -> Result<(), Failure> {
     // Never removed: another run may have its own file system on it.
     let directory = env::temp_dir().join("larder-file-systems");
-    let workshop = open(&directory).map_err(Failure::Unavailable)?;
+    let machine = open(&directory).map_err(Failure::Unavailable)?;
     let mut empty = Vec::new();
     for kind in options.file_systems.iter().copied() {
-        empty.push((kind, workshop.make(kind).map_err(Failure::Unavailable)?));
+        empty.push((kind, machine.make(kind).map_err(Failure::Unavailable)?));
     }
     if options.check {
         return Ok(());
@@ -103,7 +103,7 @@ pub fn run_trials(options: &Options) -> Result<(), Failure> {
                 }
             };
             let (rng, counts) = (Rng::with_seed(seed), Counts::default());
-            let mut trial = Trial { workshop: &workshop, kind: *kind, empty, case, rng, counts };
+            let mut trial = Trial { machine: &machine, kind: *kind, empty, case, rng, counts };
             let result = trial.run(options.cuts, progress);
             println!("{name}: {} ({:.1} s)", trial.counts, start.elapsed().as_secs_f64());
             result.map_err(|error| Failure::Failed(format!("{name}, seed {seed}: {error}")))?;
@@ -113,9 +113,9 @@ pub fn run_trials(options: &Options) -> Result<(), Failure> {
 }
 
 /// Mounts a file system in memory for the directories on which others are mounted.
-fn open(directory: &Path) -> Result<Workshop, String> {
+fn open(directory: &Path) -> Result<Machine, String> {
     let failed = |error| format!("{}: {error}", directory.display());
     fs::create_dir_all(directory).map_err(failed)?;
     run("mount", ["-t", "tmpfs", "none"].iter().map(AsRef::as_ref).chain([directory.as_os_str()]))?;
-    Workshop::new(directory).map_err(|error| format!("cannot mount a FUSE file system: {error}"))
+    Machine::new(directory).map_err(|error| format!("cannot mount a FUSE file system: {error}"))
 }

@@ -41,14 +41,14 @@ const KILL_EACH: usize = 3;
 /// After one cut in so many, the power is cut again while the file system and the store are repaired.
 const CUT_AGAIN_EACH: usize = 3;
 
-/// A place for disks and mounts.
-pub(crate) struct Workshop {
+/// The disks and mounts of a run.
+pub(crate) struct Machine {
     disks: Disks,
     directory: PathBuf,
     mounts: AtomicU64,
 }
 
-impl Workshop {
+impl Machine {
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
         let disks = directory.join("disks");
         fs::create_dir(&disks)?;
@@ -126,7 +126,7 @@ impl fmt::Display for Counts {
 }
 
 /// A disk after a power cut.
-struct Copy {
+struct Cut {
     disk: Disk,
     /// The number of events that happened before the cut.
     before: usize,
@@ -134,7 +134,7 @@ struct Copy {
 
 /// Cuts the power of disks with one store.
 pub(crate) struct Trial<'a> {
-    pub(crate) workshop: &'a Workshop,
+    pub(crate) machine: &'a Machine,
     pub(crate) kind: FileSystem,
     /// A disk with an empty file system.
     pub(crate) empty: &'a Disk,
@@ -144,7 +144,7 @@ pub(crate) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Opens copies of disks after so many power cuts, and after second ones.
+    /// Opens the disks after so many power cuts, and after second ones.
     ///
     /// # Errors
     ///
@@ -157,8 +157,8 @@ impl Trial<'_> {
             let history = Arc::new(Mutex::new(History::default()));
             let taken = self.load(cuts, &history)?;
             let history = mem::take(&mut *history.lock());
-            for copy in taken {
-                self.check(copy, &history)?;
+            for cut in taken {
+                self.check(cut, &history)?;
                 progress(&self.counts);
             }
         }
@@ -166,9 +166,9 @@ impl Trial<'_> {
     }
 
     /// Runs loads on a new disk, and cuts its power at random times.
-    fn load(&mut self, cuts: usize, history: &Arc<Mutex<History>>) -> Result<Vec<Copy>, String> {
-        let file = self.workshop.disks.add(self.empty.settled(self.case.flushes));
-        let mount = self.workshop.mount(self.kind, &file)?;
+    fn load(&mut self, cuts: usize, history: &Arc<Mutex<History>>) -> Result<Vec<Cut>, String> {
+        let file = self.machine.disks.add(self.empty.settled(self.case.flushes));
+        let mount = self.machine.mount(self.kind, &file)?;
         let url = self.case.url(mount.directory());
         let mut seed = self.rng.u64(0..1 << 31);
         let mut start = || {
@@ -176,7 +176,7 @@ impl Trial<'_> {
             RunningLoad::start(&url, seed, self.case.flush, history)
         };
         let mut load = Some(start()?);
-        let mut copies = Vec::new();
+        let mut taken = Vec::new();
         for number in 1..=cuts {
             let writes = self.rng.usize(1..MOST_WRITES);
             let pause = Duration::from_millis(self.rng.u64(0..LONGEST_PAUSE));
@@ -188,13 +188,13 @@ impl Trial<'_> {
                 (before, copied) = (history.lock().len(), file.copy());
             }
             let disk = self.cut(&copied);
-            copies.push(Copy { disk, before });
+            taken.push(Cut { disk, before });
             if load.is_none() {
                 load = Some(start()?);
             }
         }
         load.map_or(Ok(()), RunningLoad::kill)?;
-        Ok(copies)
+        Ok(taken)
     }
 
     /// Cuts the power of a copied disk.
@@ -205,30 +205,30 @@ impl Trial<'_> {
         disk
     }
 
-    /// Opens a copy, and cuts the power of some copies again in the meantime.
-    fn check(&mut self, copy: Copy, history: &History) -> Result<(), String> {
+    /// Opens a disk after a cut, and cuts the power of some disks again in the meantime.
+    fn check(&mut self, cut: Cut, history: &History) -> Result<(), String> {
         self.counts.copies += 1;
         let again = (self.counts.copies - self.counts.second).is_multiple_of(CUT_AGAIN_EACH);
         let writes = self.rng.usize(1..MOST_REPAIRS);
         let pause = Duration::from_millis(self.rng.u64(0..LONGEST_REPAIR));
-        let file = self.workshop.disks.add(copy.disk.clone());
+        let file = self.machine.disks.add(cut.disk.clone());
         let (found, copied) = thread::scope(|scope| {
             let copied = again.then(|| scope.spawn(|| file.copy_after(writes, pause, || ()).1));
             (self.open(&file, history), copied.map(thread::ScopedJoinHandle::join))
         });
-        self.judge(found, copy.before, history).map_err(|error| keep(&copy.disk, &error))?;
+        self.judge(found, cut.before, history).map_err(|error| keep(&cut.disk, &error))?;
         let Some(copied) = copied else { return Ok(()) };
         let disk = self.cut(&copied.map_err(|_| "the second copy panicked")?);
         self.counts.copies += 1;
         self.counts.second += 1;
-        let file = self.workshop.disks.add(disk.clone());
+        let file = self.machine.disks.add(disk.clone());
         let found = self.open(&file, history);
-        self.judge(found, copy.before, history).map_err(|error| keep(&disk, &error))
+        self.judge(found, cut.before, history).map_err(|error| keep(&disk, &error))
     }
 
-    /// Mounts a copy, and returns the entries of the store.
+    /// Mounts a disk, and returns the entries of the store.
     fn open(&self, file: &DiskFile, history: &History) -> Result<BTreeMap<String, State>, String> {
-        let mount = self.workshop.mount(self.kind, file)?;
+        let mount = self.machine.mount(self.kind, file)?;
         let keys: String = history.keys().into_iter().flat_map(|key| [key, "\n"]).collect();
         look(&self.case.url(mount.directory()), &keys)
     }
