@@ -1,9 +1,9 @@
 //! Disks as files of a FUSE file system, on which the kernel makes loop devices.
 //!
-//! The kernel sends each write of a loop device as `FUSE_WRITE`, because the files are opened with `FOPEN_DIRECT_IO`, and
-//! each flush as `FUSE_FSYNC` (`lo_req_flush` in `drivers/block/loop.c`). A loop device has no forced unit access, so the
-//! block layer sends a flush after such a write. One thread answers the requests in the order of their arrival, and a
-//! disk is copied between two of them.
+//! The kernel sends each write of a loop device as `FUSE_WRITE`, because the files are opened with `FOPEN_DIRECT_IO`,
+//! and each flush as `FUSE_FSYNC` (`lo_req_flush` in `drivers/block/loop.c`). A loop device has no forced unit
+//! access, so the block layer sends a flush after such a write. One thread answers the requests in the order of their
+//! arrival, and a disk is copied between two of them.
 
 use std::{
     collections::BTreeMap,
