@@ -9,6 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// server use the server's clock.
 #[must_use]
 pub fn unix_millis() -> i64 {
+    #[cfg(feature = "simulation")]
+    if let Some(now) = crate::simulation::unix_millis() {
+        return now;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -42,6 +42,9 @@ mod layer;
 mod location;
 mod options;
 mod record;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod storage;
 mod store;
 #[cfg(feature = "json")]

@@ -15,6 +15,10 @@ use std::{
 /// Returns 64 random bits. Two ids are equal with a probability of 2^-64.
 #[must_use]
 pub fn id64() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(id) = crate::simulation::id64() {
+        return id;
+    }
     getrandom::u64().unwrap_or_else(|_| makeshift())
 }
 
@@ -22,6 +26,10 @@ pub fn id64() -> u64 {
 /// the time of a batch that SQLite syncs to the disk.
 #[must_use]
 pub fn id64s(count: usize) -> Vec<u64> {
+    #[cfg(feature = "simulation")]
+    if let Some(ids) = (0..count).map(|_| crate::simulation::id64()).collect() {
+        return ids;
+    }
     let mut bytes = vec![[0; 8]; count];
     match getrandom::fill(bytes.as_flattened_mut()) {
         Ok(()) => bytes.into_iter().map(u64::from_ne_bytes).collect(),

@@ -1,10 +1,11 @@
 //! The lifetime of sessions.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashlink::LruCache;
 use larder_core::{Expiry, Key};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// The lifetime of a session: unlimited, since its last write, since its last use (sliding), since its
 /// creation (absolute), or a combination.
