@@ -64,6 +64,24 @@ async fn the_stored_end_does_not_expire_an_entry_with_a_ttl() {
     }
 }
 
+/// The marker at its old key does not expire, so its TTL does not say that the session has.
+#[tokio::test]
+async fn a_session_that_moves_while_its_ttl_is_read_has_not_expired() {
+    let storage = Counting::new();
+    put_session_of_a_clock_behind(&storage, "1").await;
+    let sessions = living(&storage, Lifetime::absolute(LONG));
+    let gate = storage.gate_ttls();
+    let reading = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.get(1).await }
+    });
+    gate.arrived(1).await;
+    let others = Sessions::<u32>::builder().storage(storage.behind()).envelope();
+    others.lifetime(Lifetime::absolute(LONG)).build().unwrap().move_key(1, 2).await.unwrap();
+    gate.let_through(9);
+    assert_eq!(reading.await.unwrap().unwrap(), Some(41));
+}
+
 #[tokio::test]
 async fn a_write_keeps_the_absolute_end_of_the_store() {
     let storage = Counting::new();
