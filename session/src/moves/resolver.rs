@@ -443,9 +443,30 @@ impl Resolver {
         })
     }
 
-    /// Returns the TTL of the entry, or `None` if it does not exist.
+    /// Returns the TTL of the session that was read at `key`, or `None` if it has ended since. If it has moved in the
+    /// meantime, `key` has a marker, whose TTL is not that of the session.
     pub(crate) async fn left(&self, key: &Key) -> Result<Option<Expiry>> {
-        if self.store.info().expiry { self.store.ttl(key).await } else { Ok(Some(Expiry::Never)) }
+        if !self.store.info().expiry {
+            return Ok(Some(Expiry::Never));
+        }
+        let mut key = key.clone();
+        for _ in 0..MAX_HOPS {
+            match self.store.ttl(&key).await? {
+                Some(Expiry::Never) => {}
+                left => return Ok(left),
+            }
+            match self.look(&key).await? {
+                KeyState::Absent => return Ok(None),
+                KeyState::Session(_) => return Ok(Some(Expiry::Never)),
+                KeyState::Redirect { to, .. } => key = to,
+                KeyState::Incoming(Incoming { own: data, .. })
+                | KeyState::Departed(Moving { data, .. })
+                | KeyState::Arrived(Moving { data, .. }) => {
+                    return Ok(self.lasting(data.as_ref()).await?.map(|(_, left)| left));
+                }
+            }
+        }
+        Err(circle())
     }
 
     async fn write_marker(
