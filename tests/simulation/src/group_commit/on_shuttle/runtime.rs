@@ -7,4 +7,4 @@ pub(crate) use shuttle_tokio::{
     task::yield_now,
 };
 
-pub(crate) use crate::on_tokio::runtime::RandomState;
+pub(crate) use crate::group_commit::on_tokio::runtime::RandomState;

@@ -1,6 +1,6 @@
 //! The group commit keeps its promises under all faults.
 
-use larder_simulation::{simulate, simulate_all};
+use larder_simulation::group_commit::{simulate, simulate_all};
 
 const SEEDS: u64 = 20_000;
 

@@ -1,4 +1,4 @@
-//! The simulated clock, and the points at which a future lets others run.
+//! The simulated clock.
 
 use std::{
     collections::BTreeMap,
@@ -66,20 +66,5 @@ impl Future for Sleep<'_> {
         }
         self.clock.wake_at(self.entry.0, self.entry.1, context.waker());
         Poll::Pending
-    }
-}
-
-/// Lets other tasks run `times` times. Works without a runtime.
-pub(crate) async fn step_aside(times: usize) {
-    for _ in 0..times {
-        let mut waited = false;
-        std::future::poll_fn(|context| {
-            if std::mem::replace(&mut waited, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
     }
 }

@@ -18,10 +18,13 @@ use larder_core::{
 };
 
 use crate::{
-    clock::{Clock, step_aside},
-    log::{Act, Answer, Asked, BatchId, Call, CallId, CallKind, ChangeId, Event, Log},
-    on_tokio::runtime::INJECTED,
-    options::{Counts, Fault, Options},
+    group_commit::{
+        clock::Clock,
+        log::{Act, Answer, Asked, BatchId, Call, CallId, CallKind, ChangeId, Event, Log},
+        on_tokio::runtime::INJECTED,
+        options::{Counts, Fault, Options},
+    },
+    turns::step_aside,
 };
 
 /// The milliseconds after which a call times out.

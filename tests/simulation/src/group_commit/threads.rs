@@ -14,7 +14,7 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
 };
 
-use crate::{
+use crate::group_commit::{
     caller::{Abandoned, Caller, last_put},
     log::Event,
     model::{Model, State, World},

@@ -1,7 +1,6 @@
-//! Plants bugs. Each bug is an edit of the group commit's source, compiled as a module of its own. So the production
-//! code has no switches for them. If an edit no longer fits the source, the build fails.
+//! Bugs in the group commit. Each is a module of its own.
 
-use std::{env, error::Error, fmt::Write as _, fs, path::Path};
+use std::{error::Error, fmt::Write as _, fs, path::Path};
 
 const SOURCE: &str = "../../kit/src/group_commit";
 
@@ -324,13 +323,12 @@ const BUGS: &[Bug] = &[
     },
 ];
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Writes the modules with the bugs to `out`.
+pub(crate) fn plant(out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SOURCE}");
-    println!("cargo::rerun-if-changed=build.rs");
-    let out = env::var("OUT_DIR")?;
     let mut modules = String::new();
     for Bug { name, runs, edits } in BUGS {
-        let folder = Path::new(&out).join(name);
+        let folder = out.join(name);
         fs::create_dir_all(&folder)?;
         let mut fitting = 0;
         for file in fs::read_dir(SOURCE)? {
@@ -353,14 +351,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         write!(
             modules,
             "pub(crate) mod {name} {{
-                use crate::{runs}::runtime;
+                use crate::group_commit::{runs}::runtime;
                 #[allow(dead_code, unreachable_pub, unused, clippy::all)]
                 #[path = {path:?}]
                 mod group_commit;
-                crate::builds!(group_commit);
+                crate::group_commit::builds!(group_commit);
             }}\n",
         )?;
     }
-    fs::write(Path::new(&out).join("bugs.rs"), modules)?;
+    fs::write(out.join("group_commit.rs"), modules)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use larder_core::{ErrorKind, Expiry, Outcome, Version};
 
-use crate::{
+use crate::group_commit::{
     log::{Act, Answer, Asked, BatchId, CallId, CallKind, ChangeId, Event, Log},
     model::State,
     options::{Counts, Fault, Options},
@@ -482,7 +482,7 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
-    use crate::log::Call;
+    use crate::group_commit::log::Call;
 
     fn call(kind: &CallKind, changes: &[ChangeId]) -> Call {
         Call { kind: kind.clone(), changes: changes.to_vec() }

@@ -1,20 +1,8 @@
-//! The options that a seed decides before a run, and the counts of faults.
+//! The options that a seed decides before a run, and the faults.
 
 use fastrand::Rng;
 
-/// Declares the faults and situations that must happen in a series of runs.
-macro_rules! faults {
-    ($($(#[$about:meta])* $fault:ident,)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault {
-            $($(#[$about])* $fault,)+
-        }
-
-        impl Fault {
-            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
-        }
-    };
-}
+use crate::faults::faults;
 
 faults! {
     /// The store failed before it had made any change of a batch, with an unknown outcome.
@@ -92,43 +80,7 @@ faults! {
 }
 
 /// How often each fault has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts([u64; Fault::ALL.len()]);
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self([0; Fault::ALL.len()])
-    }
-}
-
-impl Counts {
-    pub(crate) fn count(&mut self, fault: Fault) {
-        self.0[fault as usize] += 1;
-    }
-
-    /// Adds the counts of another run.
-    pub fn add(&mut self, other: &Self) {
-        for (own, other) in self.0.iter_mut().zip(other.0) {
-            *own += other;
-        }
-    }
-
-    /// The faults that have never happened.
-    #[must_use]
-    pub fn missing(&self) -> Vec<String> {
-        Fault::ALL
-            .iter()
-            .filter(|fault| self.0[**fault as usize] == 0)
-            .map(|fault| format!("{fault:?}"))
-            .collect()
-    }
-
-    /// One line per fault.
-    #[must_use]
-    pub fn table(&self) -> String {
-        Fault::ALL.iter().map(|fault| format!("{:>10} {fault:?}\n", self.0[*fault as usize])).collect()
-    }
-}
+pub type Counts = crate::faults::Counts<Fault>;
 
 /// The options of a run. Each seed has only some of the faults, because a run with all of them would seldom get far
 /// enough for a rare fault.

@@ -3,7 +3,7 @@
 pub(crate) mod runtime;
 
 #[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../../../../kit/src/group_commit/mod.rs"]
+#[path = "../../../../../kit/src/group_commit/mod.rs"]
 mod group_commit;
 
-crate::builds!(group_commit);
+crate::group_commit::builds!(group_commit);

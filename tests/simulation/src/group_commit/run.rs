@@ -14,13 +14,16 @@ use futures_util::future::join_all;
 use larder_core::Storage;
 
 use crate::{
-    caller::{Abandoned, Caller, last_put},
-    check::check,
-    clock::step_aside,
-    log::{Event, Log},
-    model::{Model, State, World},
-    on_tokio::runtime::{Runtime, panicked},
-    options::{Counts, Fault, Options},
+    group_commit::{
+        caller::{Abandoned, Caller, last_put},
+        check::check,
+        log::{Event, Log},
+        model::{Model, State, World},
+        on_tokio::runtime::{Runtime, panicked},
+        options::{Counts, Fault, Options},
+    },
+    seeds::Outcome,
+    turns::step_aside,
 };
 
 /// The time by which all callers must have their answers, in milliseconds.
@@ -56,6 +59,18 @@ impl Report {
             options: state.options.clone(),
             log: Arc::new(std::mem::take(&mut state.log)),
         }
+    }
+}
+
+impl Outcome for Report {
+    type Fault = Fault;
+
+    fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
     }
 }
 

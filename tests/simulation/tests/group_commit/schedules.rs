@@ -1,8 +1,6 @@
 //! The group commit keeps its promises in every order of threads.
 
-#![allow(clippy::panic)] // Helpers of tests are not tests to clippy.
-
-use larder_simulation::{Schedules, explore};
+use larder_simulation::group_commit::{Schedules, explore};
 
 const SCHEDULES: usize = 10_000;
 

@@ -16,10 +16,12 @@ use larder_core::{
 use tokio::runtime::Handle;
 
 use crate::{
-    clock::step_aside,
-    log::{Act, Answer, CallId, CallKind, Event},
-    model::{State, World},
-    options::{Fault, Options},
+    group_commit::{
+        log::{Act, Answer, CallId, CallKind, Event},
+        model::{State, World},
+        options::{Fault, Options},
+    },
+    turns::step_aside,
 };
 
 /// Abandoned calls that the run drops outside every runtime.

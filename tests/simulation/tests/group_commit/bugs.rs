@@ -1,8 +1,6 @@
 //! The checker finds each bug that is planted in the group commit, by the promise that the bug breaks.
 
-#![allow(clippy::panic)] // Helpers of tests are not tests to clippy.
-
-use larder_simulation::{Bug, Report, Schedules};
+use larder_simulation::group_commit::{Bug, Report, Schedules};
 
 /// Checks that one of the first seeds breaks the promise.
 #[track_caller]

@@ -1,0 +1,77 @@
+//! The checks find each bug that is planted in the sessions, by the promise that the bug breaks.
+
+use larder_simulation::sessions::{Bug, Report, Theme};
+
+const SEEDS: u64 = 10_000;
+
+/// The promise that each bug breaks, and the theme of the runs that do.
+const PROMISES: &[(Bug, Theme, &str)] = &[
+    (Bug::SaveWithoutCondition, Theme::Updates, "a write lost or changed updates of others"),
+    (Bug::SaveRepeatedAfterLostReply, Theme::Updates, "was written twice"),
+    (Bug::LostReplyAcknowledged, Theme::Updates, "was acknowledged before it was written"),
+    (Bug::ConflictAcknowledged, Theme::Updates, "was acknowledged before it was written"),
+    (Bug::IndexAfterSession, Theme::Owners, "the index does not name a session"),
+    (Bug::TouchWithoutIndex, Theme::Owners, "the index does not name a session"),
+    (Bug::NotedOnceOnly, Theme::Owners, "the index does not name a session"),
+    (Bug::LeaseCountedFromReply, Theme::Leases, "which has ended in the store"),
+    (Bug::LeaseWithoutMargin, Theme::Leases, "which has ended in the store"),
+    (Bug::LeaseEntryEndsEarly, Theme::Leases, "which has ended in the store"),
+    (Bug::TokenWithoutSwap, Theme::Leases, "was handed out after"),
+    (Bug::TokenUnconfirmed, Theme::Leases, "was handed out after"),
+    (Bug::ReleaseOfAnyHolder, Theme::Leases, "which has ended in the store"),
+    (Bug::LateRenewalCounts, Theme::Leases, "is held again"),
+    (Bug::DepartureWithoutCondition, Theme::Moves, "a write lost or changed updates of others"),
+    (Bug::RedirectBeforeArrival, Theme::Moves, "a session was lost"),
+    (Bug::UnwrappedBeforeRedirect, Theme::Moves, "a write lost or changed updates of others"),
+    (Bug::MarkerExpires, Theme::Moves, "the marker of a move expired"),
+    (Bug::MarkerNotRemoved, Theme::Moves, "after the faults, a call failed"),
+    (Bug::MovedWithoutLifetime, Theme::Moves, "a session has the wrong deadline"),
+    (Bug::TouchOfAnyVersion, Theme::Moves, "the marker of a move expired"),
+    (Bug::UndoneWithoutSession, Theme::Moves, "a session was lost"),
+    (Bug::IndexEndsEarly, Theme::Owners, "the index does not name a session"),
+    (Bug::BucketWithoutCondition, Theme::Owners, "the index does not name a session"),
+    (Bug::RevocationSkipsConflicts, Theme::Owners, "was acknowledged, but left session"),
+    (Bug::RevocationWithoutVersion, Theme::Owners, "a session was lost"),
+    (Bug::LimitOffByOne, Theme::Owners, "after a sign-in, more than"),
+];
+
+#[test]
+fn every_bug_has_a_promise() {
+    let named = |bug: Bug| PROMISES.iter().any(|(planted, ..)| *planted == bug);
+    assert_eq!(Bug::ALL.iter().find(|bug| !named(**bug)), None);
+}
+
+#[test]
+fn bugs_of_updates_are_found() {
+    found(Theme::Updates);
+}
+
+#[test]
+fn bugs_of_leases_are_found() {
+    found(Theme::Leases);
+}
+
+#[test]
+fn bugs_of_moves_are_found() {
+    found(Theme::Moves);
+}
+
+#[test]
+fn bugs_of_owners_are_found() {
+    found(Theme::Owners);
+}
+
+/// Checks that one of the runs with this theme breaks the promise of each of its bugs.
+#[track_caller]
+fn found(theme: Theme) {
+    let mut missed = Vec::new();
+    for (bug, _, promise) in PROMISES.iter().filter(|(_, of, _)| *of == theme) {
+        let breaks = |report: &Report| report.violations.iter().any(|violation| violation.contains(promise));
+        let seeds = (0..SEEDS).filter(|seed| Theme::of(*seed) == theme);
+        match seeds.map(|seed| bug.simulate(seed)).find(breaks) {
+            Some(report) => println!("{bug:?}: seed {}: {:?}", report.seed, report.violations),
+            None => missed.push(format!("{SEEDS} seeds do not find {bug:?} by {promise:?}")),
+        }
+    }
+    assert_eq!(missed, [""; 0]);
+}
