@@ -208,10 +208,8 @@ impl State {
             (Told::NotApplied, Kind::Update { .. } | Kind::Set { .. }) if effects > 0 => {
                 self.broken(format!("update {call} was refused, but was written"));
             }
-            (Told::Done, Kind::Delete { key }) => {
-                if !self.seen(call, |views| views[*key].chat.is_none()) {
-                    self.broken(format!("deletion {call} was acknowledged, but the session was never gone"));
-                }
+            (Told::Done, Kind::Delete { key }) if !self.seen(call, |views| views[*key].chat.is_none()) => {
+                self.broken(format!("deletion {call} was acknowledged, but the session was never gone"));
             }
             (Told::Done, Kind::Move { from, to }) => {
                 let unfinished = |(id, other): (usize, &Call)| {

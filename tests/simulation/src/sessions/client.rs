@@ -102,9 +102,9 @@ fn finish(world: &Arc<World>, process: ProcessId, probes: &Probes) -> BoxFuture<
 async fn finish_all(world: &Arc<World>, process: ProcessId, probes: &Probes) -> Result<()> {
     let handles = handles(world, process, probes)?;
     let Handles { options, sessions, leases, .. } = &handles;
-    for key in 0..options.keys {
+    for (key, name) in NAMES.iter().enumerate().take(options.keys) {
         let call = world.lock().call(process, Kind::Get { key });
-        let chat = sessions.get(NAMES[key]).await?;
+        let chat = sessions.get(*name).await?;
         world.lock().got(call, chat.as_ref());
     }
     for _ in 0..options.keys {

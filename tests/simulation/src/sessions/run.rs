@@ -32,11 +32,14 @@ const RESTARTS: usize = 4;
 pub(crate) type Probe = Box<dyn FnMut() -> bool + Send>;
 pub(crate) type Probes = Arc<Mutex<Vec<Probe>>>;
 
+/// A caller of a process.
+pub(crate) type Task = BoxFuture<'static, ()>;
+
 /// What a process does.
 #[derive(Clone, Copy)]
 pub(crate) struct Program {
-    pub(crate) callers: fn(&Arc<World>, ProcessId, &Probes, &mut Rng) -> Vec<BoxFuture<'static, ()>>,
-    pub(crate) finish: fn(&Arc<World>, ProcessId, &Probes) -> BoxFuture<'static, ()>,
+    pub(crate) callers: fn(&Arc<World>, ProcessId, &Probes, &mut Rng) -> Vec<Task>,
+    pub(crate) finish: fn(&Arc<World>, ProcessId, &Probes) -> Task,
 }
 
 /// The outcome of a run.
