@@ -104,14 +104,14 @@ impl Image {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Node {
     Directory,
     File(Ino, Content),
 }
 
 /// A state of the disk: the files and directories by path.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
 }

@@ -5,7 +5,7 @@
 //! long form has all combinations:
 //!
 //! ```sh
-//! cargo test --release -p larder-file --lib power_cuts -- --ignored --nocapture
+//! cargo test --release -p larder-file --lib long_form -- --ignored --nocapture
 //! ```
 //!
 //! Each test prints the number of states, cuts, calls and faults, and fails if a kind of call or fault never happened.
@@ -302,13 +302,33 @@ mod tests {
         all_faults("snapshot with faults", Files::Snapshot, Form { faults: 1, ..SHORT });
     }
 
+    fn long_form(files: Files) {
+        all_survive("scenarios", &[files], LONG);
+        all_faults("faults", files, LONG);
+    }
+
     #[test]
     #[ignore = "runs for long"]
-    fn long_form() {
-        for files in [Files::Bytes, Files::Json, Files::Grammy, Files::Snapshot] {
-            all_survive("scenarios", &[files], LONG);
-            all_faults("faults", files, LONG);
-        }
+    fn long_form_of_the_directory() {
+        long_form(Files::Bytes);
+    }
+
+    #[test]
+    #[ignore = "runs for long"]
+    fn long_form_of_the_json_directory() {
+        long_form(Files::Json);
+    }
+
+    #[test]
+    #[ignore = "runs for long"]
+    fn long_form_of_grammys_layout() {
+        long_form(Files::Grammy);
+    }
+
+    #[test]
+    #[ignore = "runs for long"]
+    fn long_form_of_the_snapshot() {
+        long_form(Files::Snapshot);
     }
 
     /// Returns the models in which a scenario breaks a promise.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Outcome, Record, Result, Version};
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Outcome, Record, Result, Version};
 
 /// The times to live of these tests, in seconds. They are so far apart that the time which a test takes does not
 /// matter.
@@ -100,16 +100,17 @@ pub(super) enum Do {
 }
 
 impl Do {
-    /// Returns the changes of single keys.
-    pub(super) fn parts(&self) -> &[Self] {
+    /// Returns the changes of single keys, or a clear of all.
+    fn parts(&self) -> &[Self] {
         match self {
             Self::Apply(parts) => parts,
-            Self::Clear | Self::Purge => &[],
+            Self::Purge => &[],
             _ => std::slice::from_ref(self),
         }
     }
 
-    pub(super) fn key(&self) -> Option<&'static str> {
+    /// Returns the key; `None` for all.
+    fn key(&self) -> Option<&'static str> {
         match self {
             Self::Put(key, ..) | Self::Delete(key, ..) | Self::Touch(key, ..) | Self::Read(key, ..) => {
                 Some(key)
@@ -154,8 +155,7 @@ impl Do {
 
     /// Adds the states that may follow from `states` while the operation is running.
     pub(super) fn begin(&self, key: &Key, states: &mut Vec<State>) {
-        let parts = if matches!(self, Self::Clear) { std::slice::from_ref(self) } else { self.parts() };
-        for part in parts.iter().filter(|part| part.key().is_none_or(|of| of == key.as_str())) {
+        for part in self.parts().iter().filter(|part| part.key().is_none_or(|of| of == key.as_str())) {
             let next: Vec<_> = states.iter().map(|state| part.after(state)).collect();
             states.extend(next);
         }
@@ -164,9 +164,8 @@ impl Do {
     /// Changes `states` to those after the operation has returned `results`, one per part. Returns whether it has
     /// said which state the disk has.
     pub(super) fn end(&self, key: &Key, states: &mut Vec<State>, results: &[Result<()>]) -> bool {
-        let parts = if matches!(self, Self::Clear) { std::slice::from_ref(self) } else { self.parts() };
         let mut known = false;
-        for (part, result) in parts.iter().zip(results) {
+        for (part, result) in self.parts().iter().zip(results) {
             if part.key().is_some_and(|of| of != key.as_str()) {
                 continue;
             }
@@ -181,7 +180,7 @@ impl Do {
                     states.extend(next);
                 }
             }
-            known = result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Conflict);
+            known = is_answer(result);
         }
         known
     }
@@ -193,9 +192,6 @@ pub(super) fn is_one_of(found: &State, states: &[State]) -> bool {
 }
 
 /// Returns whether an operation was answered: it succeeded, or its condition does not hold.
-pub(super) fn answered(result: Result<()>) -> Result<(), Error> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        result => result,
-    }
+pub(super) fn is_answer(result: &Result<()>) -> bool {
+    result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Conflict)
 }

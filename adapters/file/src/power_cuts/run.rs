@@ -14,7 +14,7 @@ use larder_core::{
 };
 use larder_power_cuts::{Bounds, Bug, Counts, Fault, Log, Model, Recorder, Tree};
 
-use super::model::{Do, Entries, Entry, Expected, If, State, is_one_of};
+use super::model::{Do, Entries, Entry, Expected, If, State, is_answer, is_one_of};
 use crate::{Config, Layout, SnapshotConfig, ValueFormat};
 
 /// The keys: two that share a lock, a third, and one whose file has a digest as its name.
@@ -232,34 +232,29 @@ impl Run {
         self.recorder.revive();
     }
 
-    /// Saves a snapshot. Of a directory, closes the storage.
+    /// Flushes, closes or drops the storage, which saves a snapshot.
     async fn release(&mut self, store: Store, step: &Step) -> End {
-        if let Expected::Whole(maps) = &self.expected {
-            let old = maps.clone();
-            let new = list(&store).await.unwrap();
-            self.expect(1, Expected::Whole([&old[..], std::slice::from_ref(&new)].concat()));
-            let done = match step {
-                Step::Flush(_) => store.flush().await,
-                Step::Close(_) => store.close().await,
-                _ => Ok(()),
-            };
-            if let Step::Close(process) | Step::Drop(process) = step {
-                self.stores[*process] = None;
-            }
-            drop(store);
-            let acknowledged = done.is_ok() && !matches!(step, Step::Drop(_)) && !self.recorder.is_dead();
-            let maps = if acknowledged { vec![new] } else { [old, vec![new]].concat() };
-            self.acknowledge(Expected::Whole(maps), acknowledged);
-            return if done.is_ok() { End::Answered } else { End::Failed };
+        let mut saved = None;
+        if let Expected::Whole(old) = &self.expected {
+            let new = vec![list(&store).await.unwrap()];
+            let either = [&old[..], &new].concat();
+            self.expect(1, Expected::Whole(either.clone()));
+            saved = Some((new, either));
         }
-        if let Step::Close(process) | Step::Drop(process) = step {
-            self.stores[*process] = None;
-        }
-        let closed = match step {
+        let done = match step {
+            Step::Flush(_) => store.flush().await,
             Step::Close(_) => store.close().await,
             _ => Ok(()),
         };
-        if closed.is_ok() { End::Answered } else { End::Failed }
+        if let Step::Close(process) | Step::Drop(process) = step {
+            self.stores[*process] = None;
+        }
+        drop(store);
+        if let Some((new, either)) = saved {
+            let acknowledged = done.is_ok() && !matches!(step, Step::Drop(_)) && !self.recorder.is_dead();
+            self.acknowledge(Expected::Whole(if acknowledged { new } else { either }), acknowledged);
+        }
+        if done.is_ok() { End::Answered } else { End::Failed }
     }
 
     async fn operate(&mut self, store: &Store, operation: &Do) -> End {
@@ -274,7 +269,6 @@ impl Run {
         let results = perform(store, operation, &before).await;
         let live = self.live().await;
         let mut after = if self.recorder.is_dead() { running } else { keys };
-        let mut answered = true;
         for (key, states) in &mut after {
             let mut known = false;
             if !self.recorder.is_dead() {
@@ -291,9 +285,7 @@ impl Run {
                 *states = vec![found];
             }
         }
-        for result in results {
-            answered &= super::model::answered(result).is_ok();
-        }
+        let answered = results.iter().all(is_answer);
         self.acknowledge(Expected::Each(after), answered);
         if answered { End::Answered } else { End::Failed }
     }
