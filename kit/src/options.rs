@@ -70,10 +70,11 @@ impl From<Interval> for Option<Duration> {
 pub struct Timeout(Duration);
 
 impl Timeout {
-    /// Returns the timeout as a duration.
+    /// Returns the timeout as a duration. A longer one counts as 100 years, so that it can be added to the time.
     #[must_use]
     pub const fn get(self) -> Duration {
-        self.0
+        const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        if self.0.as_secs() < LONGEST.as_secs() { self.0 } else { LONGEST }
     }
 }
 
@@ -330,6 +331,15 @@ mod tests {
         }
         assert!(Config::new().sweep(Duration::ZERO).check_options().is_err());
         assert!(Config::new().sweep(None).check_options().is_ok());
+    }
+
+    #[test]
+    fn every_timeout_can_be_added_to_the_time() {
+        let now = std::time::Instant::now();
+        for text in ["1ns", "30s", "100years", "18446744073709551615s"] {
+            assert!(now + Timeout::parse(text).unwrap().get() > now, "{text}");
+        }
+        assert_eq!(Timeout::parse("90s").unwrap().get(), Duration::from_secs(90));
     }
 
     #[test]
