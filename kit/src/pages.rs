@@ -124,7 +124,9 @@ impl<S: Ranged> Pager for Ranges<S> {
                 None => Ok(Entry::key(key)),
             }
         };
-        let entries: Vec<_> = found.into_iter().map(entry).collect();
+        // A key that is not UTF-8 may be between the last text with the prefix and the end.
+        let found = found.into_iter().filter(|(key, _)| key.starts_with(self.options.prefix.as_bytes()));
+        let entries: Vec<_> = found.map(entry).collect();
         let records = entries.iter().flatten().filter_map(|entry| entry.record.as_ref());
         self.size.adapt(entries.len(), records.map(|record| record.value.len()).sum());
         Ok(Some(entries))
@@ -210,6 +212,30 @@ mod tests {
             let pages = vec![Ok(vec![entry("a")]), Err(failure(kind)), Ok(vec![entry("b")])];
             let reported = if kind == ErrorKind::Unavailable { kind } else { ErrorKind::Other };
             assert_eq!(listed(pages).await, ["a", &reported.to_string()]);
+        }
+    }
+
+    /// A store with one key that is not UTF-8.
+    struct Foreign(&'static [u8]);
+
+    impl Ranged for Foreign {
+        async fn read_range(&self, range: KeyRange<'_>) -> Result<Vec<StoredEntry>> {
+            let inside = range.from <= self.0 && range.end.is_some_and(|end| self.0 < end.as_bytes());
+            Ok(if inside && !range.after { vec![(self.0.to_vec(), None)] } else { Vec::new() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_does_not_begin_with_the_prefix_is_not_listed() {
+        for (prefix, key, listed) in [("a:\u{7f}", &b"a:\x80"[..], 0), ("a:", b"a:\x80", 1)] {
+            let options = ListOptions::new().prefix(prefix).keys_only();
+            let entries: Vec<_> = ranges(Arc::new(Foreign(key)), options, 8).collect().await;
+            assert_eq!(entries.len(), listed);
+            assert!(
+                entries
+                    .iter()
+                    .all(|entry| entry.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidKey))
+            );
         }
     }
 
