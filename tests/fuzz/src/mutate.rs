@@ -78,7 +78,8 @@ impl Mutator {
     /// Returns the next input.
     pub fn next_input(&mut self) -> Vec<u8> {
         let mut input = self.seed();
-        for _ in 0..self.rng.usize(1..=4) {
+        // Half of them have one change, so that many remain valid.
+        for _ in 0..=self.rng.u8(..8).trailing_zeros() {
             self.change(&mut input);
         }
         if self.rng.usize(..STRETCHED) == 0 {

@@ -2,23 +2,33 @@
 
 #![allow(clippy::panic, clippy::expect_used)] // A test fails by panicking.
 
-use std::{thread, time::Instant};
+use std::{env, thread, time::Instant};
 
 use larder_fuzz::{TARGETS, run};
 
-const SEED: u64 = 1;
-const MUTATIONS: u64 = 3_000;
+/// With other seeds and more mutations, this is also a long form that needs only stable Rust.
+const SEED: (&str, u64) = ("LARDER_FUZZ_SEED", 1);
+const MUTATIONS: (&str, u64) = ("LARDER_FUZZ_MUTATIONS", 3_000);
+/// The name of a target, or the start of several.
+const NAMES: &str = "LARDER_FUZZ_TARGET";
 /// The stack of a worker of tokio. An overflow ends the process, and names the thread.
 const STACK: usize = 2 << 20;
+
+fn number((variable, default): (&str, u64)) -> u64 {
+    env::var(variable).map_or(default, |text| text.parse().expect(variable))
+}
 
 /// One test, because the targets measure the memory and the time of the process.
 #[test]
 fn every_target_keeps_the_laws() {
-    let mut broken = 0;
-    for target in TARGETS {
+    let (seed, mutations, mut broken) = (number(SEED), number(MUTATIONS), 0);
+    let names = env::var(NAMES).unwrap_or_default();
+    let chosen = TARGETS.iter().filter(|target| target.name.starts_with(&names));
+    println!("seed {seed}");
+    for target in chosen {
         let start = Instant::now();
         let thread = thread::Builder::new().name(target.name.to_owned()).stack_size(STACK);
-        let running = thread.spawn(|| run(target, SEED, MUTATIONS)).expect("a thread");
+        let running = thread.spawn(move || run(target, seed, mutations)).expect("a thread");
         match running.join().expect("a panic is a broken law") {
             Ok(covered) => println!("{:20} {covered}, {:?}", target.name, start.elapsed()),
             Err(report) => {

@@ -27,7 +27,7 @@ impl Directory {
     fn new(config: Config) -> Self {
         let root = temporary();
         let store = block_on(config.directory(root.path()).sync(false).connect()).unwrap();
-        block_on(async { store.write(&secret_key(), "{}").await }).unwrap();
+        block_on(async { store.write(secret_key(), "{}").await }).unwrap();
         let file = files(root.path()).into_iter().find(|file| is_entry(file)).unwrap();
         Self { root, store, file }
     }

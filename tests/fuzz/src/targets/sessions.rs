@@ -20,7 +20,7 @@ const KINDS: &[ErrorKind] = &[ErrorKind::Codec, ErrorKind::Corrupt, ErrorKind::V
 /// Returns a store with these bytes under the secret key.
 async fn store(input: &[u8]) -> Store {
     let store = Store::new(MemoryStorage::new());
-    store.write(&secret_key(), input.to_vec()).await.unwrap();
+    store.write(secret_key(), input.to_vec()).await.unwrap();
     store
 }
 

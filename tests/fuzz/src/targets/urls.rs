@@ -76,9 +76,10 @@ fn invalid(error: Error) {
 /// before and after the password, and the options.
 pub(super) fn password(input: &[u8]) -> Verdict {
     let [scheme, before, after, host, options] = parts::<5>(input).map(String::from_utf8_lossy);
+    let scheme = scheme.to_ascii_lowercase();
     // These may be printed, and so may a path, which has no password. The password must be in its place.
-    if ["file", "sqlite"].iter().any(|path| scheme.eq_ignore_ascii_case(path))
-        || [&scheme, &host, &options].iter().any(|part| part.contains(SECRET))
+    if ["file", "sqlite"].contains(&&*scheme)
+        || [&*scheme, &*host, &*options].iter().any(|part| part.contains(SECRET))
         || scheme.contains([':', '?', '@'])
         || host.contains(['@', '?'])
         || options.contains('@')
