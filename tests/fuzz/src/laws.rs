@@ -25,7 +25,7 @@ const BASE_MEMORY: usize = 2 << 20;
 const MEMORY_PER_BYTE: usize = 128;
 
 /// The processor time that an input of any size may take.
-const BASE_TIME: Duration = Duration::from_secs(1);
+const BASE_TIME: Duration = Duration::from_millis(1_500);
 /// The processor time per byte of an input, without optimization. The slowest targets take as much, and work that
 /// is quadratic in an input of 64 KiB takes ten times as much.
 const TIME_PER_BYTE: Duration = Duration::from_micros(10);
