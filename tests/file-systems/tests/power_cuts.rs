@@ -10,7 +10,7 @@ mod linux {
     use std::process::{Command, Output};
 
     use larder_file_systems::{Failure, cases};
-    use larder_test_servers::requires_mounts;
+    use larder_test_servers::Tool;
     use libtest_mimic::{Arguments, Failed, Trial};
 
     /// The power cuts of each store.
@@ -47,7 +47,7 @@ mod linux {
         if let Some(reason) = &missing {
             eprint!("{reason}");
         }
-        let skips = missing.is_some() && !requires_mounts();
+        let skips = missing.is_some() && !Tool::Mounts.required();
         let trials = cases().map(|name| Trial::test(name, move || case(name)).with_ignored_flag(skips));
         libtest_mimic::run(&arguments, trials.collect()).exit()
     }

@@ -12,6 +12,8 @@ use larder_core::{Error, ErrorKind};
 use peak_alloc::PeakAlloc;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::Parse;
+
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
@@ -94,7 +96,7 @@ pub(crate) fn catch_panics() {
 /// # Errors
 ///
 /// The law that is broken.
-pub fn check(parse: fn(&[u8]) -> Verdict, input: &[u8]) -> Result<(Verdict, Cost), Broken> {
+pub fn check(parse: Parse, input: &[u8]) -> Result<(Verdict, Cost), Broken> {
     MEMORY.reset_peak_usage();
     let (memory, time) = (MEMORY.current_usage(), processor_time());
     let parsed = catch_unwind(AssertUnwindSafe(|| parse(input)));

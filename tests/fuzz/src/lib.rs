@@ -14,13 +14,16 @@ pub use crate::{
     targets::TARGETS,
 };
 
+/// Gives an input to a parser and checks the laws. Panics if one is broken.
+pub type Parse = fn(&[u8]) -> Verdict;
+
 /// Something that parses what others wrote.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// The name, which is also that of its corpus.
     pub name: &'static str,
-    /// Gives an input to the parser and checks the laws. Panics if one is broken.
-    pub parse: fn(&[u8]) -> Verdict,
+    /// The parser.
+    pub parse: Parse,
 }
 
 impl Target {

@@ -3,14 +3,14 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used)] // As in the targets.
 
 use larder_core::{Error, ErrorKind};
-use larder_fuzz::{SECRET, Target, Verdict, refused, run};
+use larder_fuzz::{Parse, SECRET, Target, Verdict, refused, run};
 use serde_json::Value;
 
 /// As in the short form.
 const MUTATIONS: u64 = 3_000;
 
 /// Each with the name of the corpus, and a part of the report.
-const PLANTED: &[(&str, &str, fn(&[u8]) -> Verdict)] = &[
+const PLANTED: &[(&str, &str, Parse)] = &[
     ("file-entry", "out of bounds", panics_on_short_input),
     ("file-entry", "bytes of memory", trusts_a_length),
     ("values-json", "bytes of memory", indents_every_level),

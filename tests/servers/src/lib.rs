@@ -15,7 +15,7 @@
 //! # Environment
 //! | variable | meaning |
 //! |---|---|
-//! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing. `browser` [requires](requires_browser) the browser, `mounts` [requires](requires_mounts) loop mounts |
+//! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing. Also names of [`Tool`]s |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
 //! | `LARDER_TEST_POSTGRES_TLS_CA`, `_MARIADB_TLS_CA`, `_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
 //! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_MARIADB_`, `_MYSQL_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_`, `_DYNAMODB_` | the image, `name:tag` |
@@ -54,7 +54,7 @@ mod workspace;
 
 pub use error::Error;
 pub use kind::Kind;
-pub use missing::{Missing, requires_browser, requires_mounts};
+pub use missing::{Missing, Tool};
 pub use relay::Relay;
 pub use server::Server;
 pub use spec::{DATABASE, PASSWORD, SENTINEL_MASTER, USER};

@@ -25,23 +25,35 @@ impl Missing {
     }
 }
 
-/// The name of the browser in `LARDER_TEST_REQUIRE`.
-const BROWSER: &str = "browser";
-
-/// The name of loop mounts in `LARDER_TEST_REQUIRE`.
-const MOUNTS: &str = "mounts";
-
-/// Whether `LARDER_TEST_REQUIRE` names the browser, which `ci/browser` installs. It is not one of the servers, but
-/// tests of pages need it in the same way.
-#[must_use]
-pub fn requires_browser() -> bool {
-    is_required(BROWSER, false)
+/// Something on this machine that tests need in the same way as a server. `ci/tools` installs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `browser`: chromedriver with its browser, for tests of pages.
+    Browser,
+    /// `mounts`: FUSE and loop devices, which need root, for power cuts on real file systems.
+    Mounts,
+    /// `strace`, for power cuts of processes whose system calls are recorded.
+    Strace,
 }
 
-/// Whether `LARDER_TEST_REQUIRE` names loop mounts, which need root. Tests of power cuts need them.
-#[must_use]
-pub fn requires_mounts() -> bool {
-    is_required(MOUNTS, false)
+impl Tool {
+    const ALL: [Self; 3] = [Self::Browser, Self::Mounts, Self::Strace];
+
+    /// The name in `LARDER_TEST_REQUIRE`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Mounts => "mounts",
+            Self::Strace => "strace",
+        }
+    }
+
+    /// Whether `LARDER_TEST_REQUIRE` names this tool. A test then fails without it, instead of being skipped.
+    #[must_use]
+    pub fn required(self) -> bool {
+        is_required(self.name(), false)
+    }
 }
 
 fn is_required(name: &str, out_of_reach: bool) -> bool {
@@ -51,8 +63,10 @@ fn is_required(name: &str, out_of_reach: bool) -> bool {
 /// An unknown name requires everything, because a misspelt name must not switch tests off. A server out of reach is
 /// required only by its own name.
 fn requires(list: &str, wanted: &str, out_of_reach: bool) -> bool {
-    let is_known =
-        |name| [BROWSER, MOUNTS].contains(&name) || Kind::ALL.iter().any(|known| known.name() == name);
+    let is_known = |name| {
+        Kind::ALL.iter().any(|known| known.name() == name)
+            || Tool::ALL.iter().any(|known| known.name() == name)
+    };
     list.split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
@@ -76,15 +90,15 @@ mod tests {
         assert!(requires("postgres, redis", "redis", false));
         assert!(!requires("postgres, redis", "redis-tls", false));
         assert!(!requires("", "redis", false));
-        assert!(!requires("browser, mounts", "redis", false));
-        assert!(requires("redis, browser", BROWSER, false));
+        assert!(!requires("browser, mounts, strace", "redis", false));
+        assert!(requires("redis, browser", "browser", false));
         assert!(requires("all", "redis-tls", false));
-        assert!(requires("all", MOUNTS, false));
+        assert!(requires("all", "mounts", false));
     }
 
     #[test]
     fn an_unknown_name_requires_everything() {
-        assert!(requires("postgers", BROWSER, false));
+        assert!(requires("postgers", "browser", false));
         assert!(requires("postgers", "redis", false));
     }
 

@@ -65,8 +65,8 @@ impl Driver {
             .kill_on_drop(true)
             .spawn();
         let mut process = process.map_err(|error| {
-            let reason = format!("cannot run chromedriver: {error}; run ci/browser to install it");
-            Missing::new(reason, larder_test_servers::requires_browser())
+            let reason = format!("cannot run chromedriver: {error}; run ci/tools to install it");
+            Missing::new(reason, larder_test_servers::Tool::Browser.required())
         })?;
         let mut lines = BufReader::new(process.stdout.take().must("take its output")).lines();
         while let Some(line) = lines.next_line().await.must("read its output") {
