@@ -64,22 +64,32 @@ async fn the_stored_end_does_not_expire_an_entry_with_a_ttl() {
     }
 }
 
-/// The marker at its old key does not expire, so its TTL does not say that the session has.
+/// A marker does not expire, so its TTL does not say that the session has.
 #[tokio::test]
 async fn a_session_that_moves_while_its_ttl_is_read_has_not_expired() {
-    let storage = Counting::new();
-    put_session_of_a_clock_behind(&storage, "1").await;
-    let sessions = living(&storage, Lifetime::absolute(LONG));
-    let gate = storage.gate_ttls();
-    let reading = tokio::spawn({
-        let sessions = sessions.clone();
-        async move { sessions.get(1).await }
-    });
-    gate.arrived(1).await;
-    let others = Sessions::<u32>::builder().storage(storage.behind()).envelope();
-    others.lifetime(Lifetime::absolute(LONG)).build().unwrap().move_key(1, 2).await.unwrap();
-    gate.let_through(9);
-    assert_eq!(reading.await.unwrap().unwrap(), Some(41));
+    for back in [false, true] {
+        let storage = Counting::new();
+        put_session_of_a_clock_behind(&storage, "1").await;
+        let sessions = living(&storage, Lifetime::absolute(LONG));
+        let gate = storage.gate_reads();
+        let reading = tokio::spawn({
+            let sessions = sessions.clone();
+            async move { sessions.get(1).await }
+        });
+        gate.arrived(1).await;
+        gate.let_through(1);
+        gate.arrived(2).await;
+        let others = Sessions::<u32>::builder().storage(storage.behind()).envelope();
+        let others = others.lifetime(Lifetime::absolute(LONG)).build().unwrap();
+        others.move_key(1, 2).await.unwrap();
+        if back {
+            // The first step of a move back.
+            let marker = r#"{"__larder":{"expecting":{"from":"2","id":"3","own":null}}}"#;
+            storage.behind().write("1", marker).await.unwrap();
+        }
+        gate.let_through(9);
+        assert_eq!(reading.await.unwrap().unwrap(), Some(41), "back: {back}");
+    }
 }
 
 #[tokio::test]

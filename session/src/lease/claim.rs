@@ -70,7 +70,7 @@ impl Claim {
 
     /// Draws the next token.
     pub(super) async fn draw_token(&self) -> Result<u64> {
-        // After the largest token there is no next one, and the counter is left as it is.
+        // After the largest token there is no next one, and the counter keeps its value.
         let mut last = false;
         let next = |seen: Option<Counter>| {
             let token = seen.as_ref().map_or(0, |seen| seen.token).checked_add(1);
@@ -79,8 +79,8 @@ impl Claim {
         };
         let drawn = self.store.update(&self.names.counter, Expiry::Never, next).await?;
         if last {
-            let message = "the counter of a lease's fencing tokens has reached its end, so no next token is larger; \
-                           another program has written it";
+            let message = "the counter of fencing tokens is at its maximum, so there is no next token: another program \
+                           must have written it";
             return Err(Error::new(ErrorKind::Codec, message).with_adapter(self.adapter()));
         }
         // An update that stores a value returns it.

@@ -451,22 +451,19 @@ impl Resolver {
         }
         let mut key = key.clone();
         for _ in 0..MAX_HOPS {
-            match self.store.ttl(&key).await? {
-                Some(Expiry::Never) => {}
-                left => return Ok(left),
-            }
-            match self.look(&key).await? {
+            key = match self.look_with_ttl(&key).await? {
                 KeyState::Absent => return Ok(None),
-                KeyState::Session(_) => return Ok(Some(Expiry::Never)),
-                KeyState::Redirect { to, .. } => key = to,
+                KeyState::Session(record) => return Ok(record.expiry),
+                KeyState::Redirect { to, .. } => to,
+                KeyState::Incoming(Incoming { own: None, from, .. }) => from,
                 KeyState::Incoming(Incoming { own: data, .. })
                 | KeyState::Departed(Moving { data, .. })
                 | KeyState::Arrived(Moving { data, .. }) => {
                     return Ok(self.lasting(data.as_ref()).await?.map(|(_, left)| left));
                 }
-            }
+            };
         }
-        Err(circle())
+        Err(moves_too_often())
     }
 
     async fn write_marker(

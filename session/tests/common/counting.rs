@@ -71,7 +71,6 @@ struct Control {
     expiries: Mutex<Vec<Expiry>>,
     read_gate: Mutex<Option<Arc<Gate>>>,
     write_gate: Mutex<Option<Arc<Gate>>>,
-    ttl_gate: Mutex<Option<Arc<Gate>>>,
     failing_reads: Mutex<VecDeque<ErrorKind>>,
     failing_writes: Mutex<VecDeque<ErrorKind>>,
     /// The changes of another process before the next writes.
@@ -146,11 +145,6 @@ impl Counting {
     /// From now on, writes wait at the gate.
     pub(crate) fn gate_writes(&self) -> Arc<Gate> {
         Arc::clone(self.control.write_gate.lock().insert(Gate::new()))
-    }
-
-    /// From now on, reads of a TTL alone wait at the gate.
-    pub(crate) fn gate_ttls(&self) -> Arc<Gate> {
-        Arc::clone(self.control.ttl_gate.lock().insert(Gate::new()))
     }
 
     /// Makes the next read fail.
@@ -237,10 +231,6 @@ impl Storage for Counting {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         if options.ttl && !options.value {
             self.counted(Call::Ttl);
-            let gate = self.control.ttl_gate.lock().clone();
-            if let Some(gate) = gate {
-                gate.pass().await;
-            }
         } else {
             self.reading(Call::Read).await?;
         }
