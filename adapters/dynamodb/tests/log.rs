@@ -1,4 +1,4 @@
-//! What the SDK logs for the requests of a store.
+//! The SDK's log of the requests of a store.
 
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -72,8 +72,8 @@ async fn use_all(store: &Store) {
     store.write(&key, SECRET).await.unwrap();
 }
 
-/// A request neither logs its content nor registers a subscriber of its own. That would make all requests slow that are
-/// under way at once.
+/// A request neither logs its content nor registers a subscriber of its own, which would slow down all concurrent
+/// requests.
 #[tokio::test]
 async fn requests_are_not_logged() {
     let server = match larder_test_servers::dynamodb().await {
