@@ -98,8 +98,15 @@ pub(crate) fn location(path: &Path) -> Location {
 /// Syncs the name of a path to the disk, and the names of the directories above it, which may also be new.
 pub(crate) fn sync_above(path: &Path) -> io::Result<()> {
     above(path).try_for_each(|above| match sync_directory(above) {
-        // A directory that this user may not open was not created by this user.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // This user did not create a directory that this user may not open, or on a read-only file system.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok(())
+        }
         synced => synced,
     })
 }
