@@ -70,7 +70,8 @@ impl From<Interval> for Option<Duration> {
 pub struct Timeout(Duration);
 
 impl Timeout {
-    /// Returns the timeout as a duration. A longer one counts as 100 years, so that it can be added to the time.
+    /// Returns the timeout as a duration. A timeout of more than 100 years counts as 100 years, so that it can be added
+    /// to the time.
     #[must_use]
     pub const fn get(self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
