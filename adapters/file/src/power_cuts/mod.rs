@@ -150,8 +150,8 @@ mod tests {
         all_survive("snapshot", &[Files::Snapshot], SHORT);
     }
 
-    /// After a fault at every call of an operation, another process makes a second operation. Its result reflects the
-    /// disk.
+    /// After a fault at every call of an operation, another process makes a second operation, or after an error the
+    /// same storage in half of the runs. Its result reflects the disk.
     async fn results_reflect_the_disk(files: Files, fault: Fault, form: Form, coverage: &mut Coverage) {
         let all = changes(files);
         let mut turn = 0;
@@ -177,13 +177,18 @@ mod tests {
                             break;
                         }
                         run.recorder.revive();
-                        run.steps(&[Step::Open(1), Step::Do(1, all[second].clone())]).await;
+                        let process = usize::from(fault == Fault::Kill || turn % 2 == 0);
+                        if process == 1 {
+                            run.steps(&[Step::Open(1)]).await;
+                        }
+                        run.steps(&[Step::Do(process, all[second].clone())]).await;
                         let (end, how) = (run.recorder.len(), form.after_fault());
                         let violations = run.violations(end, None, &Model::ALL, &how, coverage).await;
                         if let Some(violation) = violations.first() {
                             let second = &all[second];
                             panic!(
-                                "{files:?}: {second:?} after {fault:?} at call {nth} of {first:?}: {violation}"
+                                "{files:?}: {second:?} in process {process} after {fault:?} at call {nth} of \
+                                 {first:?}: {violation}"
                             );
                         }
                     }
@@ -202,7 +207,7 @@ mod tests {
     }
 
     /// A fault at every call of a scenario: the process goes on after an error, and ends if it is killed. Then another
-    /// process repeats the step.
+    /// process repeats the failed step, or after an error also the same storage.
     async fn faults_are_survived(
         files: Files,
         (place, scenario): (usize, &Scenario),
@@ -211,48 +216,74 @@ mod tests {
         coverage: &mut Coverage,
     ) {
         for nth in (0..).filter(|nth| form.tests(fault, *nth, place)) {
-            let mut run = Run::new(files, true);
-            run.set_up(&scenario.before).await;
-            run.recorder.fail(nth, fault);
-            let mut failed = None;
-            let mut from = 0;
-            for step in &scenario.steps {
-                let start = run.recorder.len();
-                let end = run.step(step).await;
-                // Earlier cuts are those of another run.
-                if from == 0 && run.recorder.fired().is_some() {
-                    from = start;
+            for ends in [true, false] {
+                if !ends && fault == Fault::Kill {
+                    continue;
                 }
-                if end != End::Answered {
-                    failed = Some((step, end));
-                    break;
-                }
-            }
-            if run.recorder.fired().is_none() {
-                break;
-            }
-            if let Some((step, _)) = failed {
-                run.kill();
-                run.steps(&[Step::Open(0), Step::Open(1)][usize::from(files == Files::Snapshot)..]).await;
-                let again = match step {
-                    Step::Do(_, operation) => vec![Step::Do(1, operation.clone()), Step::Flush(1)],
-                    // A flush also syncs what another process has written.
-                    Step::Flush(_) | Step::Close(_) | Step::Drop(_) if files == Files::Snapshot => {
-                        vec![Step::Flush(1)]
+                let mut run = Run::new(files, true);
+                run.set_up(&scenario.before).await;
+                run.recorder.fail(nth, fault);
+                let mut failed = None;
+                let mut from = 0;
+                for step in &scenario.steps {
+                    let start = run.recorder.len();
+                    let end = run.step(step).await;
+                    // Earlier cuts are those of another run.
+                    if from == 0 && run.recorder.fired().is_some() {
+                        from = start;
                     }
-                    _ => vec![Step::Do(1, Do::Put(A, "[5]".into(), None, If::Any)), Step::Flush(1)],
-                };
-                run.steps(&again).await;
+                    if end != End::Answered {
+                        failed = Some((step, end));
+                        break;
+                    }
+                }
+                if run.recorder.fired().is_none() {
+                    return;
+                }
+                match failed {
+                    Some((step, _)) if ends => {
+                        run.kill();
+                        let opens = &[Step::Open(0), Step::Open(1)];
+                        run.steps(&opens[usize::from(files == Files::Snapshot)..]).await;
+                        run.steps(&again(files, step, 1)).await;
+                    }
+                    Some((step, _)) => run.steps(&goes_on(files, step)).await,
+                    // The same run as before.
+                    None if !ends => continue,
+                    None => {}
+                }
+                let from = if form.long { from } else { run.recorder.len() };
+                let how = form.after_fault();
+                let violations = run.violations(from, None, &Model::ALL, &how, coverage).await;
+                if let Some(violation) = violations.first() {
+                    let process = if ends { "another process" } else { "the same storage" };
+                    panic!(
+                        "{files:?}, {}: {process} after {fault:?} at call {nth} ({failed:?}): {violation}",
+                        scenario.name
+                    );
+                }
             }
-            let from = if form.long { from } else { run.recorder.len() };
-            let how = form.after_fault();
-            let violations = run.violations(from, None, &Model::ALL, &how, coverage).await;
-            if let Some(violation) = violations.first() {
-                panic!(
-                    "{files:?}, {}: after {fault:?} at call {nth} ({failed:?}): {violation}",
-                    scenario.name
-                );
+        }
+    }
+
+    /// Returns the steps by which another process repeats a failed one.
+    fn again(files: Files, step: &Step, process: usize) -> Vec<Step> {
+        match step {
+            Step::Do(_, operation) => vec![Step::Do(process, operation.clone()), Step::Flush(process)],
+            // A flush also syncs what another process has written.
+            Step::Flush(_) | Step::Close(_) | Step::Drop(_) if files == Files::Snapshot => {
+                vec![Step::Flush(process)]
             }
+            _ => vec![Step::Do(process, Do::Put(A, "[5]".into(), None, If::Any)), Step::Flush(process)],
+        }
+    }
+
+    /// Returns the steps by which the process of a failed step repeats it.
+    fn goes_on(files: Files, step: &Step) -> Vec<Step> {
+        match step {
+            Step::Open(process) => [vec![step.clone()], again(files, step, *process)].concat(),
+            Step::Do(process, _) => again(files, step, *process),
+            Step::Flush(_) | Step::Close(_) | Step::Drop(_) => vec![step.clone()],
         }
     }
 

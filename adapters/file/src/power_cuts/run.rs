@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::StreamExt;
 use larder_core::{
-    Change, Condition, DeleteOptions, Error, Expiry, Key, ListOptions, ReadOptions, Result, Store,
+    Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, ListOptions, ReadOptions, Result, Store,
     TouchOptions, Version, WriteOptions,
 };
 use larder_power_cuts::{Bounds, Bug, Counts, Fault, Log, Model, Recorder, Tree};
@@ -139,6 +139,8 @@ pub(super) struct Run {
     history: Vec<(usize, Expected)>,
     /// Whether a change counts as acknowledged before its last sync: a planted bug.
     early: bool,
+    /// Whether a close has failed.
+    closing: bool,
     scratch: Scratch,
     live: PathBuf,
 }
@@ -173,7 +175,8 @@ impl Run {
         };
         let history = vec![(0, expected.clone())];
         let recorder = Recorder::start(&live).unwrap();
-        Self { files, sync, stores: Vec::new(), recorder, expected, history, early: false, scratch, live }
+        let stores = Vec::new();
+        Self { files, sync, stores, recorder, expected, history, early: false, closing: false, scratch, live }
     }
 
     pub(super) fn early(mut self) -> Self {
@@ -236,7 +239,12 @@ impl Run {
     async fn release(&mut self, store: Store, step: &Step) -> End {
         let mut saved = None;
         if let Expected::Whole(old) = &self.expected {
-            let new = vec![list(&store).await.unwrap()];
+            // After a close that failed, only another close is possible. The last entries are those it has to save.
+            let new = match list(&store).await {
+                Err(_) if self.closing => old[old.len() - 1].clone(),
+                entries => entries.unwrap(),
+            };
+            let new = vec![new];
             let either = [&old[..], &new].concat();
             self.expect(1, Expected::Whole(either.clone()));
             saved = Some((new, either));
@@ -246,7 +254,8 @@ impl Run {
             Step::Close(_) => store.close().await,
             _ => Ok(()),
         };
-        if let Step::Close(process) | Step::Drop(process) = step {
+        self.closing = matches!(step, Step::Close(_)) && done.is_err();
+        if let (Step::Close(process), true) | (Step::Drop(process), _) = (step, done.is_ok()) {
             self.stores[*process] = None;
         }
         drop(store);
@@ -296,7 +305,8 @@ impl Run {
         let live = match self.files.open(&self.live, true, true).await {
             Ok(store) => list(&store).await.unwrap(),
             // The directory does not exist yet.
-            Err(_) => Entries::new(),
+            Err(error) if error.kind() == ErrorKind::InvalidConfig => Entries::new(),
+            Err(error) => panic!("{:?}: the files cannot be opened: {error:?}", self.files),
         };
         self.recorder.resume();
         live
