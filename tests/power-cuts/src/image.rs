@@ -155,6 +155,18 @@ impl Tree {
         self.nodes.contains_key(path.as_ref())
     }
 
+    /// Returns whether both have the same paths and contents.
+    pub(crate) fn has_same_files(&self, other: &Self) -> bool {
+        let same = |((path, mine), (of, other)): ((&PathBuf, &Node), (&PathBuf, &Node))| {
+            let nodes = match (mine, other) {
+                (Node::File(_, content), Node::File(_, other)) => content == other,
+                _ => mine == other,
+            };
+            nodes && path == of
+        };
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().zip(&other.nodes).all(same)
+    }
+
     /// Returns the tree without the files and directories below the directories that `hidden` names.
     #[must_use]
     pub fn without(mut self, hidden: &[&str]) -> Self {

@@ -8,8 +8,7 @@
 //!
 //! # The models
 //!
-//! A [`Model`] says which states are possible. It is more general than the file systems that it is named after: a
-//! program that is safe in all three is safe on each of them.
+//! A [`Model`] says which states are possible.
 //!
 //! | | [`Posix`](Model::Posix) | [`AtomicRename`](Model::AtomicRename) | [`Ordered`](Model::Ordered) |
 //! |---|---|---|---|
@@ -26,7 +25,9 @@
 //! - A name on the disk is the old or the new one, so a rename that replaces a file never leaves neither file. File
 //!   systems change such an entry of a directory in place or journal it (in ext2, `ext2_set_link`).
 //! - A sector of 512 bytes is written completely or not at all.
-//! - A sync is a barrier: the disk does not lie about its cache. What was synced is not damaged.
+//! - A sync is a barrier: the disk does not lie about its cache. Later changes do not damage synced data.
+//! - The new end of a file has zeros where its data is not on the disk, never the earlier content of the disk. ext2,
+//!   and ext4 with `data=writeback`, may leave such content; this is not simulated.
 //! - A sync that fails has no effect. Linux may then drop the data, and report success for the next sync of the file
 //!   (`fsync(2)`); this is not simulated.
 //!
@@ -40,10 +41,20 @@
 //! # Bounds
 //!
 //! Every point of the log is a cut. At each, all combinations of the changes that were not synced are states, up to
-//! [`Bounds::all`]. If there are more: every prefix of the log, all combinations that differ from the first and the last
-//! prefix in one change, with [`Bounds::pairs`] those that differ in two, and [`Bounds::random`] random ones. Of one file, all subsets of at most four changes
-//! count, otherwise all that lack one. A torn write has any subset of at most four sectors, otherwise five subsets; and
-//! at the end of a file also one byte, half of the bytes, and all but one.
+//! [`Bounds::all`]. If there are more, these are states:
+//!
+//! - every prefix of the log;
+//! - all combinations that differ from the first and the last prefix in one change, with [`Bounds::pairs`] also in two;
+//! - [`Bounds::random`] random combinations.
+//!
+//! The changes of one file are bounded first:
+//!
+//! - All subsets of at most four changes count, otherwise all that lack one.
+//! - A torn write has any subset of at most four sectors, otherwise five subsets; and at the end of a file also one
+//!   byte, half of the bytes, and all but one.
+//! - Only one write of a file is torn, after all earlier changes of the file.
+//!
+//! [`States::complete`] is false if a bound applies, except that of the lengths at the end of a file.
 
 #![cfg(unix)]
 

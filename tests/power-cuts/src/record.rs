@@ -102,6 +102,8 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Area {
     root: PathBuf,
+    /// The same without links, because a program may resolve those: the temporary directory of macOS has one.
+    canonical: PathBuf,
     state: Mutex<State>,
 }
 
@@ -129,7 +131,8 @@ impl Recorder {
     ///
     /// Those of reading the directory.
     pub fn start(root: &Path) -> io::Result<Self> {
-        let area = Arc::new(Area { root: root.to_owned(), state: Mutex::default() });
+        let (root, canonical) = (root.to_owned(), fs::canonicalize(root)?);
+        let area = Arc::new(Area { root, canonical, state: Mutex::default() });
         let recorder = Self { area };
         recorder.restart()?;
         AREAS.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&recorder.area));
@@ -149,6 +152,20 @@ impl Recorder {
         state.next = inos.len();
         state.inos = inos;
         Ok(())
+    }
+
+    /// Compares the files with the record.
+    ///
+    /// # Errors
+    ///
+    /// If they differ, because a call was not recorded, and those of reading the directory.
+    pub fn check(&self) -> io::Result<()> {
+        let state = self.area.state();
+        let (real, recorded) = (Image::scan(&self.area.root)?.0.tree(), state.live.tree());
+        if real.has_same_files(&recorded) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("a call was not recorded:\n{real:?}the record has:\n{recorded:?}")))
     }
 
     /// Returns the record so far.
@@ -244,9 +261,14 @@ impl Area {
         Ok(done)
     }
 
-    /// Returns the path within the directory: the inode above, and the name.
+    /// Returns the path within the directory.
+    fn inner<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        path.strip_prefix(&self.root).or_else(|_| path.strip_prefix(&self.canonical)).ok()
+    }
+
+    /// Returns the inode above the path, and its name.
     fn place<'a>(&self, state: &State, path: &'a Path) -> Option<(Ino, &'a OsStr)> {
-        let inner = path.strip_prefix(&self.root).ok()?;
+        let inner = self.inner(path)?;
         Some((state.live.find(inner.parent()?)?, inner.file_name()?))
     }
 }
@@ -300,7 +322,7 @@ impl State {
 /// Returns the recorder of a path.
 fn of_path(path: &Path) -> Option<Arc<Area>> {
     let areas = AREAS.read().unwrap_or_else(PoisonError::into_inner);
-    areas.iter().find(|area| path.starts_with(&area.root)).cloned()
+    areas.iter().find(|area| area.inner(path).is_some()).cloned()
 }
 
 /// Returns the recorder of an open file, and its inode.
@@ -422,7 +444,8 @@ pub fn sync(file: &File, real: impl FnOnce() -> io::Result<()>) -> io::Result<()
 pub fn sync_directory(path: &Path, real: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let Some(area) = of_path(path) else {
         let areas = AREAS.read().unwrap_or_else(PoisonError::into_inner);
-        let is_above = areas.iter().any(|area| area.root.starts_with(path));
+        let is_above =
+            areas.iter().any(|area| area.root.starts_with(path) || area.canonical.starts_with(path));
         drop(areas);
         return if is_above { Ok(()) } else { real() };
     };
@@ -430,8 +453,7 @@ pub fn sync_directory(path: &Path, real: impl FnOnce() -> io::Result<()>) -> io:
         Call::SyncDirectory,
         || fs::metadata(path),
         |state, _| {
-            let inner = path.strip_prefix(&area.root).unwrap_or(path);
-            if let Some(directory) = state.live.find(inner) {
+            if let Some(directory) = area.inner(path).and_then(|inner| state.live.find(inner)) {
                 state.push(Op::SyncNames { directory });
             }
         },

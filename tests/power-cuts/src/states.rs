@@ -47,7 +47,7 @@ pub struct Bounds {
 pub struct States {
     /// Different states.
     pub trees: HashSet<Tree>,
-    /// Whether these are all combinations of the changes that were not synced.
+    /// Whether these are all combinations of the changes and sectors that were not synced.
     pub complete: bool,
 }
 
@@ -107,7 +107,11 @@ impl Log {
             of_files.entry(ino).or_default().push((place, change));
         }
         // After the names, whose renames restrict them.
-        units.extend(of_files.iter().map(|(ino, changes)| content_of(*ino, &durable.content(*ino), changes)));
+        for (ino, changes) in &of_files {
+            let (unit, complete) = content_of(*ino, &durable.content(*ino), changes);
+            units.push(unit);
+            states.complete &= complete;
+        }
         units.retain(|unit| unit.choices.len() > 1);
         Pending { durable, units, cut }.enumerate(states, bounds);
     }
@@ -280,8 +284,9 @@ fn operation<'a>(names: &'a Names, changes: &[(usize, Ino, &Change)]) -> Unit<'a
     }
 }
 
-/// Returns the unit of the content of a file: with any of the changes, and with torn ones.
-fn content_of<'a>(ino: Ino, base: &Content, changes: &[(usize, &Change)]) -> Unit<'a> {
+/// Returns the unit of the content of a file: with any of the changes, and with torn ones. Also returns whether these
+/// are all combinations of sectors.
+fn content_of<'a>(ino: Ino, base: &Content, changes: &[(usize, &Change)]) -> (Unit<'a>, bool) {
     // The contents, and the number of the first changes that each includes.
     let mut contents: Vec<(Vec<u8>, usize)> = vec![(base.to_vec(), 0)];
     let mut add = |content: Vec<u8>, through: usize| {
@@ -294,11 +299,16 @@ fn content_of<'a>(ino: Ino, base: &Content, changes: &[(usize, &Change)]) -> Uni
     };
     let mut timeline = vec![(0, 0)];
     let mut content = base.to_vec();
+    let mut complete = changes.len() <= SUBSETS;
     for (through, (place, change)) in changes.iter().enumerate() {
+        let whole = change.apply(&content);
         for torn in torn(&content, change, true) {
+            // Torn changes are combined only with all earlier ones.
+            complete &= changes.len() == 1 || *torn == content || *torn == whole;
             add(torn.to_vec(), through);
         }
-        content = change.apply(&content);
+        complete &= change.by_sector().len() <= SUBSETS;
+        content = whole;
         timeline.push((place + 1, add(content.clone(), through + 1)));
     }
     let subsets: Vec<Vec<(usize, &Change)>> = if changes.len() <= SUBSETS {
@@ -308,10 +318,12 @@ fn content_of<'a>(ino: Ino, base: &Content, changes: &[(usize, &Change)]) -> Uni
         (0..changes.len()).map(without).collect()
     };
     for subset in subsets {
-        add(subset.iter().fold(base.to_vec(), |content, (_, change)| change.apply(&content)), 0);
+        // The first changes, without a gap.
+        let through = subset.iter().zip(changes).take_while(|((place, _), (next, _))| place == next).count();
+        add(subset.iter().fold(base.to_vec(), |content, (_, change)| change.apply(&content)), through);
     }
     let choice = |(content, through): (Vec<u8>, usize)| Choice::Content(ino, content.into(), through);
-    Unit { choices: contents.into_iter().map(choice).collect(), timeline }
+    (Unit { choices: contents.into_iter().map(choice).collect(), timeline }, complete)
 }
 
 /// Returns the contents after a part of a write is on the disk. With `zeros`, the length may be there before the data.

@@ -198,7 +198,10 @@ fn a_write_in_place_is_torn_only_between_sectors() {
         assert_eq!(contents(&disk.states(model), "x").len(), 2, "{model:?}: one sector");
         disk.write(&file, 511, b"bb").unwrap();
         let second = |state: &Tree| (state.file("x").unwrap()[511], state.file("x").unwrap()[512]);
-        let found: BTreeSet<_> = disk.states(model).iter().map(second).collect();
+        let log = disk.recorder.log();
+        let states = log.states(model, log.len(), &BOUNDS);
+        assert_eq!(states.complete, model == Model::Ordered, "the others tear only the last write");
+        let found: BTreeSet<_> = states.trees.iter().map(second).collect();
         let whole = BTreeSet::from([(b'a', b'a'), (b'b', b'b')]);
         assert!(found.is_superset(&whole), "{model:?}");
         assert!(found.contains(&(b'a', b'b')) && found.contains(&(b'b', b'a')), "{model:?}: {found:?}");
@@ -259,6 +262,47 @@ fn a_failed_write_leaves_half() {
     disk.sync(&file);
     disk.sync_names("");
     assert_eq!(contents(&disk.states(Model::Ordered), "x"), set(&["12"]));
+}
+
+#[test]
+fn the_first_changes_of_a_file_suffice_for_its_rename() {
+    let disk = Disk::new(&[("x", b"old")]);
+    let file = disk.create("t", b"1");
+    disk.write(&file, 1, b"2").unwrap();
+    disk.rename("t", "x");
+    disk.write(&file, 0, b"3").unwrap();
+    disk.write(&file, 2, b"4").unwrap();
+    let log = disk.recorder.log();
+    let states: Vec<_> = log.states(Model::AtomicRename, log.len(), &BOUNDS).trees.into_iter().collect();
+    // The last change without those between it and the rename.
+    assert!(contents(&states, "x").is_superset(&set(&["old", "12", "124", "32", "324"])));
+}
+
+#[test]
+fn an_unrecorded_call_is_found() {
+    let disk = Disk::new(&[("x", b"old")]);
+    disk.create("y", b"1");
+    disk.create_directory("d");
+    disk.recorder.check().unwrap();
+    fs::write(disk.path("x"), b"new").unwrap();
+    disk.recorder.check().unwrap_err();
+    fs::write(disk.path("x"), b"old").unwrap();
+    fs::create_dir(disk.path("e")).unwrap();
+    disk.recorder.check().unwrap_err();
+}
+
+#[test]
+fn a_path_through_a_link_is_recorded() {
+    let base = tempfile::tempdir().unwrap();
+    let (real, link) = (base.path().join("real"), base.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let recorder = Recorder::start(&link).unwrap();
+    for path in [link.join("a"), real.join("b")] {
+        record::open(&path, || File::create(&path)).unwrap();
+    }
+    assert_eq!(recorder.len(), 2);
+    recorder.check().unwrap();
 }
 
 #[test]
