@@ -86,21 +86,24 @@ impl DiskFile {
     }
 
     /// Returns the disk as it is after so many more writes, or after a time if this is earlier. `note` is called just
-    /// before the copy, and must not use the disk.
+    /// before the copy, while no request changes the disk, and must not use it.
     pub(crate) fn copy_after<T: Send + 'static>(
         &self,
         writes: usize,
         time: Duration,
-        note: impl Fn() -> T + Clone + Send + 'static,
-    ) -> (T, Disk) {
+        note: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Disk), String> {
         let (sender, copied) = mpsc::channel();
-        let noted = note.clone();
-        let copier = move |disk: &Disk| {
-            // Without a receiver, the time has elapsed.
-            let _ = sender.send((noted(), disk.clone()));
-        };
+        let copier = move |disk: &Disk| drop(sender.send((note(), disk.clone())));
         self.served.lock().copier = Some((writes, Box::new(copier)));
-        copied.recv_timeout(time).unwrap_or_else(|_| (note(), self.copy()))
+        let copied = copied.recv_timeout(time).or_else(|_| {
+            let mut served = self.served.lock();
+            if let Some((_, copier)) = served.copier.take() {
+                copier(&served.disk);
+            }
+            copied.recv()
+        });
+        copied.map_err(|error| format!("the disk was not copied: {error}"))
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Requested(String, State),
     /// The requests of the key so far are made, and survive a power cut.
     Acknowledged(String),
+    /// The power is cut for this time. A later cut of the same number replaces it.
+    Cut(usize),
 }
 
 impl fmt::Display for Event {
@@ -63,6 +65,7 @@ impl fmt::Display for Event {
         match self {
             Self::Requested(key, state) => write!(f, "request {key} {state}"),
             Self::Acknowledged(key) => write!(f, "acknowledged {key}"),
+            Self::Cut(number) => write!(f, "cut {number}"),
         }
     }
 }
@@ -79,6 +82,7 @@ impl FromStr for Event {
                 Ok(Self::Requested(key.into(), state.parse()?))
             }
             "acknowledged" => Ok(Self::Acknowledged(rest.into())),
+            "cut" => rest.parse().map(Self::Cut).map_err(|_| malformed()),
             _ => Err(malformed()),
         }
     }
@@ -106,31 +110,33 @@ impl History {
         self.0.push(event);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Returns the number of events before a cut.
+    pub(crate) fn before(&self, cut: usize) -> Result<usize, String> {
+        let position = self.0.iter().rposition(|event| *event == Event::Cut(cut));
+        position.ok_or_else(|| format!("cut {cut} is not among the events"))
     }
 
     /// The keys of all requests.
     pub(crate) fn keys(&self) -> BTreeSet<&str> {
         let requested = self.0.iter().filter_map(|event| match event {
             Event::Requested(key, _) => Some(key.as_str()),
-            Event::Acknowledged(_) => None,
+            Event::Acknowledged(_) | Event::Cut(_) => None,
         });
         requested.collect()
     }
 
-    /// Compares the states that were found after a power cut with the events. `before` is a number of events that
-    /// happened before the cut. The others may have happened before or after it.
+    /// Compares the states that were found after a power cut with the events. `before` is the number of events before
+    /// the cut. A change that was requested after it cannot be found.
     pub(crate) fn compare(&self, before: usize, found: &BTreeMap<String, State>) -> Comparison {
         let mut possible: BTreeMap<&str, Possible> = BTreeMap::new();
-        for (position, event) in self.0.iter().enumerate() {
+        for event in &self.0[..before] {
             match event {
                 Event::Requested(key, state) => {
                     let possible = possible.entry(key).or_default();
                     possible.states.push(*state);
-                    possible.under_way |= position < before;
+                    possible.under_way = true;
                 }
-                Event::Acknowledged(key) if position < before => {
+                Event::Acknowledged(key) => {
                     let possible = possible.entry(key).or_default();
                     // Only the last of the states remains.
                     let keep = possible.states.len().saturating_sub(1);
@@ -138,7 +144,7 @@ impl History {
                     possible.acknowledged = true;
                     possible.under_way = false;
                 }
-                Event::Acknowledged(_) => {}
+                Event::Cut(_) => {}
             }
         }
         let mut comparison = Comparison::default();
@@ -157,7 +163,7 @@ impl History {
             }
         }
         let unknown = found.keys().filter(|key| !possible.contains_key(key.as_str()));
-        comparison.lost.extend(unknown.map(|key| format!("{key} was never requested")));
+        comparison.lost.extend(unknown.map(|key| format!("{key} was not requested before the cut")));
         comparison
     }
 }
@@ -211,10 +217,11 @@ mod tests {
 
     #[test]
     fn an_event_is_read_as_it_was_written() {
-        for event in [requested(State::Absent), requested(SECOND), acknowledged()] {
+        for event in [requested(State::Absent), requested(SECOND), acknowledged(), Event::Cut(3)] {
             assert_eq!(event.to_string().parse(), Ok(event));
         }
-        for line in ["", "request", "request k", "request k 1 2", "request k x", "other k -"] {
+        for line in ["", "request", "request k", "request k 1 2", "request k x", "cut", "cut k", "other k -"]
+        {
             line.parse::<Event>().unwrap_err();
         }
     }
@@ -246,13 +253,27 @@ mod tests {
     }
 
     #[test]
-    fn events_after_the_cut_promise_nothing() {
+    fn events_after_the_cut_promise_and_explain_nothing() {
         let events = [requested(FIRST), acknowledged(), requested(SECOND), acknowledged()];
-        assert_eq!(allowed(&events, 0), [State::Absent, FIRST, SECOND]);
-        assert_eq!(allowed(&events, 1), [State::Absent, FIRST, SECOND]);
-        assert_eq!(allowed(&events, 2), [FIRST, SECOND]);
+        assert_eq!(allowed(&events, 0), [State::Absent]);
+        assert_eq!(allowed(&events, 1), [State::Absent, FIRST]);
+        assert_eq!(allowed(&events, 2), [FIRST]);
         assert_eq!(allowed(&events, 3), [FIRST, SECOND]);
         assert_eq!(allowed(&events, 4), [SECOND]);
+    }
+
+    #[test]
+    fn a_later_deletion_does_not_explain_a_lost_creation() {
+        let events = [requested(FIRST), acknowledged(), requested(State::Absent), acknowledged()];
+        assert_eq!(compare(&events, 2, State::Absent).lost, [format!("k is `-`, and not `{FIRST}`")]);
+    }
+
+    #[test]
+    fn the_last_cut_of_a_number_counts() {
+        let events = [Event::Cut(1), requested(FIRST), Event::Cut(2), acknowledged(), Event::Cut(1)];
+        let history = History(events.into());
+        assert_eq!((history.before(1), history.before(2)), (Ok(4), Ok(2)));
+        history.before(3).unwrap_err();
     }
 
     #[test]
@@ -265,6 +286,6 @@ mod tests {
     #[test]
     fn an_entry_without_a_request_is_reported() {
         let found = BTreeMap::from([("other".into(), FIRST)]);
-        assert_eq!(History::default().compare(0, &found).lost, ["other was never requested"]);
+        assert_eq!(History::default().compare(0, &found).lost, ["other was not requested before the cut"]);
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, PipeWriter, Write},
     process::{Child, Command, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -24,6 +24,8 @@ fn this_program(role: &str) -> Result<Command, String> {
 /// A running [`Load`](crate::Load). It is killed on drop.
 pub(crate) struct RunningLoad {
     process: Child,
+    /// The pipe to which the load writes its events.
+    events: Option<PipeWriter>,
     reader: Option<JoinHandle<Result<(), String>>>,
 }
 
@@ -35,28 +37,40 @@ impl RunningLoad {
         flush: bool,
         history: &Arc<Mutex<History>>,
     ) -> Result<Self, String> {
-        let mut process = this_program("load")?
+        let failed = |error| format!("cannot start a load: {error}");
+        let (output, events) = io::pipe().map_err(failed)?;
+        let process = this_program("load")?
             .args([url, &seed.to_string()])
             .args(flush.then_some("--flush"))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(events.try_clone().map_err(failed)?)
             .spawn()
-            .map_err(|error| format!("cannot start a load: {error}"))?;
+            .map_err(failed)?;
         let history = Arc::clone(history);
-        let reader = process.stdout.take().map(|output| {
-            thread::spawn(move || {
-                let mut lines = BufReader::new(output);
-                let mut line = String::new();
-                while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
-                    // The kill may have cut the last line off.
-                    let Some(event) = line.strip_suffix('\n') else { break };
-                    history.lock().push(event.parse::<Event>()?);
-                    line.clear();
-                }
-                Ok(())
-            })
+        let reader = thread::spawn(move || {
+            let mut lines = BufReader::new(output);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                // The kill may have cut the last line off.
+                let Some(event) = line.strip_suffix('\n') else { break };
+                history.lock().push(event.parse::<Event>()?);
+                line.clear();
+            }
+            Ok(())
         });
-        Ok(Self { process, reader })
+        Ok(Self { process, events: Some(events), reader: Some(reader) })
+    }
+
+    /// Returns a function that adds an event to those of the load. The pipe has the order of the writes, so a request
+    /// after the event was made after it.
+    pub(crate) fn marker(
+        &self,
+        event: &Event,
+    ) -> Result<impl FnOnce() -> Result<(), String> + Send + 'static, String> {
+        let failed = |error| format!("cannot write an event: {error}");
+        let mut events = self.events.as_ref().ok_or("the load has ended")?.try_clone().map_err(failed)?;
+        let line = format!("{event}\n");
+        Ok(move || events.write_all(line.as_bytes()).map_err(failed))
     }
 
     /// Kills the process. Its events are then in the history.
@@ -64,7 +78,7 @@ impl RunningLoad {
     /// # Errors
     ///
     /// If the load had ended by itself.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
         if let Ok(Some(status)) = self.process.try_wait() {
             return Err(format!("the load ended by itself: {status}"));
         }
@@ -74,6 +88,8 @@ impl RunningLoad {
     fn end(&mut self) -> Result<(), String> {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // The reader reads until the last writer has closed the pipe.
+        self.events = None;
         match self.reader.take().map(JoinHandle::join) {
             Some(Ok(read)) => read,
             Some(Err(_)) => Err("the reader of events panicked".into()),

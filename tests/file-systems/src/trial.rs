@@ -2,12 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    env, fmt, fs, io, mem,
+    env, fmt,
+    fs::{self, File},
+    io::{self, Write},
+    mem,
     ops::AddAssign,
     path::{Path, PathBuf},
+    process,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -20,7 +24,7 @@ use crate::{
     case::{Case, Expected},
     disk::{Cache, Disk},
     fuse::{DiskFile, Disks},
-    history::{Comparison, History, State},
+    history::{Comparison, Event, History, State},
     mount::{FileSystem, Mount},
     processes::{RunningLoad, look},
 };
@@ -128,8 +132,8 @@ impl fmt::Display for Counts {
 /// A disk after a power cut.
 struct Cut {
     disk: Disk,
-    /// The number of events that happened before the cut.
-    before: usize,
+    /// The number of the [`Event::Cut`].
+    number: usize,
 }
 
 /// Cuts the power of disks with one store.
@@ -175,25 +179,24 @@ impl Trial<'_> {
             seed += 1;
             RunningLoad::start(&url, seed, self.case.flush, history)
         };
-        let mut load = Some(start()?);
+        let mut load = start()?;
         let mut taken = Vec::new();
         for number in 1..=cuts {
             let writes = self.rng.usize(1..MOST_WRITES);
             let pause = Duration::from_millis(self.rng.u64(0..LONGEST_PAUSE));
-            let events = Arc::clone(history);
-            let (mut before, mut copied) = file.copy_after(writes, pause, move || events.lock().len());
+            let (marked, mut copied) = file.copy_after(writes, pause, load.marker(&Event::Cut(number))?)?;
+            marked?;
             if number % KILL_EACH == 0 {
-                load.take().map_or(Ok(()), RunningLoad::kill)?;
+                load.kill()?;
                 self.counts.kills += 1;
-                (before, copied) = (history.lock().len(), file.copy());
+                copied = file.copy();
+                history.lock().push(Event::Cut(number));
+                load = start()?;
             }
             let disk = self.cut(&copied);
-            taken.push(Cut { disk, before });
-            if load.is_none() {
-                load = Some(start()?);
-            }
+            taken.push(Cut { disk, number });
         }
-        load.map_or(Ok(()), RunningLoad::kill)?;
+        load.kill()?;
         Ok(taken)
     }
 
@@ -207,30 +210,46 @@ impl Trial<'_> {
 
     /// Opens a disk after a cut, and cuts the power of some disks again in the meantime.
     fn check(&mut self, cut: Cut, history: &History) -> Result<(), String> {
+        let before = history.before(cut.number)?;
         self.counts.copies += 1;
-        let again = (self.counts.copies - self.counts.second).is_multiple_of(CUT_AGAIN_EACH);
+        let again = (self.counts.copies - self.counts.second) / CUT_AGAIN_EACH > self.counts.second;
         let writes = self.rng.usize(1..MOST_REPAIRS);
         let pause = Duration::from_millis(self.rng.u64(0..LONGEST_REPAIR));
         let file = self.machine.disks.add(cut.disk.clone());
+        let ended = Arc::new(AtomicBool::new(false));
+        let has_ended = Arc::clone(&ended);
+        let has_ended = move || has_ended.load(Ordering::Relaxed);
         let (found, copied) = thread::scope(|scope| {
-            let copied = again.then(|| scope.spawn(|| file.copy_after(writes, pause, || ()).1));
-            (self.open(&file, history), copied.map(thread::ScopedJoinHandle::join))
+            let copied = again.then(|| scope.spawn(|| file.copy_after(writes, pause, has_ended)));
+            (self.open(&file, history, &ended), copied.map(thread::ScopedJoinHandle::join))
         });
-        self.judge(found, cut.before, history).map_err(|error| keep(&cut.disk, &error))?;
+        self.judge(found, before, history).map_err(|error| self.keep(&cut.disk, &error))?;
         let Some(copied) = copied else { return Ok(()) };
-        let disk = self.cut(&copied.map_err(|_| "the second copy panicked")?);
+        let (late, copied) = copied.map_err(|_| "the second copy panicked")??;
+        if late {
+            // The next check tries again.
+            return Ok(());
+        }
+        let disk = self.cut(&copied);
         self.counts.copies += 1;
         self.counts.second += 1;
         let file = self.machine.disks.add(disk.clone());
-        let found = self.open(&file, history);
-        self.judge(found, cut.before, history).map_err(|error| keep(&disk, &error))
+        let found = self.open(&file, history, &AtomicBool::new(false));
+        self.judge(found, before, history).map_err(|error| self.keep(&disk, &error))
     }
 
-    /// Mounts a disk, and returns the entries of the store.
-    fn open(&self, file: &DiskFile, history: &History) -> Result<BTreeMap<String, State>, String> {
+    /// Mounts a disk, and returns the entries of the store. Sets `ended` when the store is closed.
+    fn open(
+        &self,
+        file: &DiskFile,
+        history: &History,
+        ended: &AtomicBool,
+    ) -> Result<BTreeMap<String, State>, String> {
         let mount = self.machine.mount(self.kind, file)?;
         let keys: String = history.keys().into_iter().flat_map(|key| [key, "\n"]).collect();
-        look(&self.case.url(mount.directory()), &keys)
+        let found = look(&self.case.url(mount.directory()), &keys);
+        ended.store(true, Ordering::Relaxed);
+        found
     }
 
     fn judge(
@@ -257,6 +276,18 @@ impl Trial<'_> {
         }
     }
 
+    /// Saves a disk on which the store was not as expected, and returns the error with its path.
+    fn keep(&self, disk: &Disk, error: &str) -> String {
+        let (case, kind) = (self.case.name, self.kind.name());
+        let path = env::temp_dir().join(format!("larder-file-systems-{case}-{kind}-{}.img", process::id()));
+        // Does not follow a link that another user has made.
+        let saved = File::create_new(&path).and_then(|mut file| file.write_all(&disk.read(0, disk.size())));
+        match saved {
+            Ok(()) => format!("{error}\nthe disk after the cut: {}", path.display()),
+            Err(unsaved) => format!("{error}\nthe disk after the cut cannot be saved: {unsaved}"),
+        }
+    }
+
     fn finish(&self) -> Result<(), String> {
         let counts = &self.counts;
         if self.case.expected != Expected::Kept {
@@ -273,14 +304,5 @@ impl Trial<'_> {
             Some((_, never)) => Err((*never).into()),
             None => Ok(()),
         }
-    }
-}
-
-/// Saves a disk on which a store was not as expected, and returns the error with its path.
-fn keep(disk: &Disk, error: &str) -> String {
-    let path = env::temp_dir().join("larder-file-systems.img");
-    match fs::write(&path, disk.read(0, disk.size())) {
-        Ok(()) => format!("{error}\nthe disk after the cut: {}", path.display()),
-        Err(unsaved) => format!("{error}\nthe disk after the cut cannot be saved: {unsaved}"),
     }
 }
