@@ -54,6 +54,25 @@ const BUGS: &[Bug] = &[
         )],
     },
     Bug {
+        name: "LostReplyRefused",
+        edits: &[(
+            "session/state.rs",
+            "Ok(()) => Ok(None),",
+            "Ok(()) => Ok(None),
+            Err(error) if PLANTED && error.outcome() == larder_core::Outcome::Unknown => Err(error.not_applied()),",
+        )],
+    },
+    Bug {
+        name: "SessionEndsEarly",
+        edits: &[(
+            "session/state.rs",
+            "let options = WriteOptions::new().expiry(expiry).condition(condition);",
+            "let half = |millis| Expiry::after_millis(millis / 2);
+        let expiry = if PLANTED { expiry.as_millis().map_or(expiry, half) } else { expiry };
+        let options = WriteOptions::new().expiry(expiry).condition(condition);",
+        )],
+    },
+    Bug {
         name: "IndexAfterSession",
         edits: &[
             (
@@ -74,14 +93,24 @@ const BUGS: &[Bug] = &[
         ],
     },
     Bug {
-        name: "TouchWithoutIndex",
-        edits: &[(
-            "session/state.rs",
-            "self.before_touch(key, indexed, expiry).await?;",
-            "if !PLANTED {
+        name: "IndexAfterTouch",
+        edits: &[
+            (
+                "session/state.rs",
+                "self.before_touch(key, indexed, expiry).await?;",
+                "if !PLANTED {
                 self.before_touch(key, indexed, expiry).await?;
             }",
-        )],
+            ),
+            (
+                "session/state.rs",
+                "if self.resolver.touch(key, version, expiry).await? {",
+                "if self.resolver.touch(key, version, expiry).await? {
+                if PLANTED {
+                    self.before_touch(key, indexed, expiry).await?;
+                }",
+            ),
+        ],
     },
     Bug {
         name: "NotedOnceOnly",
@@ -155,6 +184,24 @@ const BUGS: &[Bug] = &[
             "session/lease/hold.rs",
             "let in_time = is_ahead(*until);",
             "let in_time = is_ahead(*until) || PLANTED;",
+        )],
+    },
+    Bug {
+        name: "RenewalPanics",
+        edits: &[(
+            "session/lease/renewal.rs",
+            "Err(error) if error.is_retryable() => {",
+            "Err(error) if PLANTED => panic!(\"{error}\"),
+            Err(error) if error.is_retryable() => {",
+        )],
+    },
+    Bug {
+        name: "MoveEndsAfterFirstStep",
+        edits: &[(
+            "session/moves/resolver.rs",
+            "(_, KeyState::Incoming(ours)) if ours.from == old => self.advance(&ours).await?,",
+            "(_, KeyState::Incoming(ours)) if PLANTED && ours.from == old && ours.own.is_none() => return Ok(()),
+                (_, KeyState::Incoming(ours)) if ours.from == old => self.advance(&ours).await?,",
         )],
     },
     Bug {
@@ -247,6 +294,15 @@ const BUGS: &[Bug] = &[
         )],
     },
     Bug {
+        name: "BucketNeverExpires",
+        edits: &[(
+            "owners/owners.rs",
+            "Ok(Some(Change::put(key, bytes, expiry).on(condition)))",
+            "let expiry = if PLANTED { larder_core::Expiry::Never } else { expiry };
+        Ok(Some(Change::put(key, bytes, expiry).on(condition)))",
+        )],
+    },
+    Bug {
         name: "RevocationSkipsConflicts",
         edits: &[(
             "owners/sessions.rs",
@@ -262,6 +318,25 @@ const BUGS: &[Bug] = &[
             "let condition = found.version.map_or(Condition::Present, Condition::At);",
             "let version = found.version.filter(|_| !PLANTED);
                         let condition = version.map_or(Condition::Present, Condition::At);",
+        )],
+    },
+    Bug {
+        name: "ListingEndsAtMissing",
+        edits: &[(
+            "owners/sessions.rs",
+            "for (entry, found) in entries.iter().zip(lookup.find(owner, &keys(entries)).await) {",
+            "for (entry, found) in entries.iter().zip(lookup.find(owner, &keys(entries)).await) {
+                if PLANTED && matches!(found, Ok(None)) {
+                    break;
+                }",
+        )],
+    },
+    Bug {
+        name: "ListingOfAnyOwner",
+        edits: &[(
+            "session/index.rs",
+            "own.is_some_and(|own| own.id == owner)",
+            "own.is_some_and(|own| PLANTED || own.id == owner)",
         )],
     },
     Bug {

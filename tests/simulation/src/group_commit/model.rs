@@ -21,7 +21,6 @@ use crate::{
     group_commit::{
         clock::Clock,
         log::{Act, Answer, Asked, BatchId, Call, CallId, CallKind, ChangeId, Event, Log},
-        on_tokio::runtime::INJECTED,
         options::{Counts, Fault, Options},
     },
     turns::step_aside,
@@ -437,7 +436,7 @@ impl Model {
             Some(Fault::Panicked) => {
                 world.pause(plan.before).await;
                 // Does not print the message of a panic.
-                std::panic::resume_unwind(Box::new(INJECTED));
+                std::panic::resume_unwind(Box::new("injected"));
             }
             Some(Fault::RequestLost) => {
                 world.clock.sleep(TIMEOUT).await;

@@ -19,9 +19,10 @@ use crate::{
         check::check,
         log::{Event, Log},
         model::{Model, State, World},
-        on_tokio::runtime::{Runtime, panicked},
+        on_tokio::runtime::Runtime,
         options::{Counts, Fault, Options},
     },
+    panics,
     seeds::Outcome,
     turns::step_aside,
 };
@@ -122,6 +123,7 @@ struct Run {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, build: Build) -> Report {
+    panics::watch();
     let mut rng = Rng::with_seed(seed);
     let options = Options::draw(&mut rng);
     let world = World::new(options.clone(), rng.fork());
@@ -168,6 +170,9 @@ pub(crate) fn run(seed: u64, build: Build) -> Report {
     }
     for runtime in run.runtimes.drain(..).flatten() {
         runtime.end(&mut run.rng);
+    }
+    if panics::panicked() {
+        run.broken("a task has panicked");
     }
     Report::new(seed, &run.world)
 }
@@ -308,8 +313,5 @@ impl Run {
         });
         self.world.lock().check_last(&answers.unwrap_or_default());
         self.release();
-        if panicked() {
-            self.broken("a task has panicked");
-        }
     }
 }

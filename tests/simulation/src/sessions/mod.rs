@@ -68,10 +68,14 @@ bugs! {
     LostReplyAcknowledged,
     /// An update that conflicted is acknowledged.
     ConflictAcknowledged,
+    /// The error of an update whose answer was lost says that nothing was changed.
+    LostReplyRefused,
+    /// A session ends after half of its lifetime.
+    SessionEndsEarly,
     /// A session is written before its owner is noted.
     IndexAfterSession,
-    /// A session is extended without its entry in the index.
-    TouchWithoutIndex,
+    /// A session is extended before its entry in the index.
+    IndexAfterTouch,
     /// After a conflict, an unconditional write does not note its owner again.
     NotedOnceOnly,
     /// A holder counts the time to live from the answer of the store.
@@ -88,6 +92,10 @@ bugs! {
     ReleaseOfAnyHolder,
     /// A renewal whose answer came after the deadline counts.
     LateRenewalCounts,
+    /// The task that renews a lease panics after an error.
+    RenewalPanics,
+    /// A move is acknowledged after its first step.
+    MoveEndsAfterFirstStep,
     /// A session departs even if it has changed since it was read.
     DepartureWithoutCondition,
     /// The old key leads to the new one before the session is there.
@@ -108,10 +116,16 @@ bugs! {
     IndexEndsEarly,
     /// A bucket of the index is written even if it has changed since it was read.
     BucketWithoutCondition,
+    /// A bucket of the index never expires.
+    BucketNeverExpires,
     /// A revocation ignores sessions that change in the meantime.
     RevocationSkipsConflicts,
     /// A revocation deletes sessions that have changed since they were read.
     RevocationWithoutVersion,
+    /// A listing ends at an entry without a session.
+    ListingEndsAtMissing,
+    /// A listing has the sessions of other owners that are still noted.
+    ListingOfAnyOwner,
     /// The limit of sessions counts one too few.
     LimitOffByOne,
 }

@@ -1,4 +1,4 @@
-//! The sessions with planted bugs; see `build.rs`. Each edit asks [`is`] whether its bug is planted in the current run,
+//! The sessions with planted bugs; see `build/sessions.rs`. Each edit asks [`is`] whether its bug is planted in the current run,
 //! so all bugs need one more compilation of the sources.
 
 use std::cell::Cell;

@@ -20,7 +20,7 @@ use super::{
     planted,
     world::{ProcessId, State, World},
 };
-use crate::{Counts, Outcome, turns::step_aside};
+use crate::{Counts, Outcome, panics, turns::step_aside};
 
 /// The number of turns by which all callers must have their answers.
 const LONGEST: usize = 60_000;
@@ -189,6 +189,7 @@ struct Run {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, program: Program, bug: Option<Bug>, keeps_trace: bool) -> Report {
+    panics::watch();
     planted::plant(bug);
     // The jitter of delays.
     fastrand::seed(seed);
@@ -211,6 +212,7 @@ pub(crate) fn run(seed: u64, program: Program, bug: Option<Bug>, keeps_trace: bo
         run.world.lock().kill(process.id);
         process.end(&run.world);
     }
+    run.check_panics();
     planted::plant(None);
     let mut state = run.world.lock();
     let state = &mut *state;
@@ -240,6 +242,13 @@ impl Run {
         !self.world.lock().violations.is_empty()
     }
 
+    /// Also those of the tasks that the library has spawned.
+    fn check_panics(&self) {
+        if panics::panicked() {
+            self.world.lock().broken("a task has panicked".to_owned());
+        }
+    }
+
     /// Takes turns until `done`, or until a promise is broken.
     fn go(&mut self, done: impl Fn(&Self) -> bool) {
         for _ in 0..LONGEST {
@@ -247,6 +256,7 @@ impl Run {
                 return;
             }
             self.tick();
+            self.check_panics();
         }
         self.world.lock().broken("a call has no answer".to_owned());
     }

@@ -5,10 +5,9 @@
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     hash::{BuildHasher, DefaultHasher},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
         Arc, PoisonError, Weak,
@@ -21,18 +20,9 @@ use fastrand::Rng;
 use tokio::runtime::{self, Builder, TryCurrentError};
 pub(crate) use tokio::{runtime::Id, sync::oneshot, task::yield_now};
 
-/// The payload of the store's panics.
-pub(crate) const INJECTED: &str = "injected";
-
 thread_local! {
     /// The runtimes of this thread.
     static TASKS: RefCell<HashMap<Id, Arc<Tasks>>> = RefCell::default();
-    static PANICKED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a task of this thread has panicked since the last call, other than by an injected panic of the store.
-pub(crate) fn panicked() -> bool {
-    PANICKED.take()
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -144,10 +134,7 @@ impl Future for Polled {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut slot = lock(&self.0);
         let Some(task) = &mut *slot else { return Poll::Ready(()) };
-        let poll = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))).unwrap_or_else(|payload| {
-            PANICKED.set(PANICKED.get() || payload.downcast_ref() != Some(&INJECTED));
-            resume_unwind(payload)
-        });
+        let poll = task.as_mut().poll(context);
         // Dropped after the lock is released.
         let ended = if poll.is_ready() { slot.take() } else { None };
         drop(slot);
