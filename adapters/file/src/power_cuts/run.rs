@@ -334,6 +334,7 @@ impl Run {
         how: &How,
         coverage: &mut Coverage,
     ) -> Vec<Violation> {
+        self.recorder.check().unwrap();
         let mut log = self.recorder.log();
         if let Some(bug) = bug {
             log = log.with_bug(bug);
