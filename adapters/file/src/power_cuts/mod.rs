@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Returns the steps by which another process repeats a failed one.
+    /// Returns the steps by which a process with open files repeats a failed one.
     fn again(files: Files, step: &Step, process: usize) -> Vec<Step> {
         match step {
             Step::Do(_, operation) => vec![Step::Do(process, operation.clone()), Step::Flush(process)],
