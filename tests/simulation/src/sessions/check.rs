@@ -8,10 +8,13 @@ use larder_core::{Error, ErrorKind, Key};
 use super::{
     options::{Fault, Life, Options},
     stored::{Carried, Chat, NAMES, PREFIX, Stored},
-    world::{Entry, ProcessId, State, is_not_applied},
+    world::{Entry, ProcessId, RequestId, State, is_not_applied},
 };
 
 pub(crate) type CallId = usize;
+
+/// What has an effect: a request of a process.
+type Cause = (ProcessId, RequestId);
 
 /// The owners of sessions.
 pub(crate) const OWNERS: [&str; 2] = ["ann", "bob"];
@@ -69,6 +72,10 @@ struct Call {
     started: u64,
     /// The time in milliseconds.
     began: u64,
+    /// The number of requests that were made before.
+    made_before: usize,
+    /// That when its caller was told, or was gone.
+    made_then: Option<usize>,
     told: Option<Told>,
     /// The times of its effects, in milliseconds.
     effects: Vec<u64>,
@@ -161,12 +168,14 @@ impl State {
         {
             self.count(Fault::Revoked);
         }
-        let (started, began) = (self.log.len(), self.millis());
+        let (started, began, made_before) = (self.log.len(), self.millis(), self.made());
         self.checks.calls.push(Call {
             process,
             kind,
             started,
             began,
+            made_before,
+            made_then: None,
             told: None,
             effects: Vec::new(),
             runs: 0,
@@ -229,7 +238,9 @@ impl State {
         if effects > 0 && told == Told::Unknown {
             self.count(Fault::WrittenUnknown);
         }
-        self.checks.calls[call].told = Some(told);
+        let made_then = Some(self.made());
+        let call = &mut self.checks.calls[call];
+        (call.told, call.made_then) = (Some(told), made_then);
     }
 
     /// A read has returned a session.
@@ -346,7 +357,7 @@ impl State {
     }
 
     /// Looks at what the keys lead to, after an effect of a process or after time has passed.
-    pub(crate) fn refresh(&mut self, cause: Option<ProcessId>) {
+    pub(crate) fn refresh(&mut self, cause: Option<Cause>) {
         let new: Vec<View> = (0..self.checks.keys.len()).map(|key| self.view(key)).collect();
         if new != self.checks.views {
             let old = std::mem::replace(&mut self.checks.views, new.clone());
@@ -415,7 +426,7 @@ impl State {
         if *until > slowest { View { chat, fading: true, site } } else { gone }
     }
 
-    fn explain(&mut self, old: &[View], new: &[View], cause: Option<ProcessId>) {
+    fn explain(&mut self, old: &[View], new: &[View], cause: Option<Cause>) {
         let changed: Vec<usize> = (0..old.len()).filter(|key| old[*key].chat != new[*key].chat).collect();
         let Some(&first) = changed.first() else { return };
         let after = new[first].chat.clone();
@@ -442,7 +453,7 @@ impl State {
         chat: &Chat,
         old: &[View],
         new: &[View],
-        cause: Option<ProcessId>,
+        cause: Option<Cause>,
     ) {
         if cause.is_none() || old[key].fading {
             self.count(Fault::SessionExpired);
@@ -463,7 +474,7 @@ impl State {
         }
         // A save of a session whose absolute end has passed, by the clock of its process, deletes it.
         if matches!(self.options.life, Life::Both(..)) && self.may_expire(chat) {
-            for call in self.checks.calls.iter_mut().filter(|call| Some(call.process) == cause) {
+            for call in self.checks.calls.iter_mut().filter(|call| call.may_have_made(cause)) {
                 call.ended |= matches!(call.kind, Kind::Update { key, .. } if changed.contains(&key));
             }
             return;
@@ -471,7 +482,7 @@ impl State {
         let most = self.options.most;
         let owner = chat.owner.as_deref();
         let deletes = |call: &&mut Call| {
-            Some(call.process) == cause
+            call.may_have_made(cause)
                 && match call.kind {
                     Kind::Delete { key } => changed.contains(&key) && call.may_write(),
                     Kind::Revoke { owner: of, .. } => owner == Some(of) && call.may_write(),
@@ -523,9 +534,9 @@ impl State {
         after: &Chat,
         old: &[View],
         new: &[View],
-        cause: Option<ProcessId>,
+        cause: Option<Cause>,
     ) {
-        let Some(process) = cause else {
+        let Some((process, _)) = cause else {
             self.broken(format!("a session has come back by itself: {after:?}"));
             return;
         };
@@ -817,6 +828,15 @@ impl State {
 }
 
 impl Call {
+    /// Whether its process made the request during the call.
+    fn may_have_made(&self, cause: Option<Cause>) -> bool {
+        cause.is_some_and(|(process, request)| {
+            self.process == process
+                && request >= self.made_before
+                && self.made_then.is_none_or(|made| request < made)
+        })
+    }
+
     /// Whether it may still have an effect.
     fn may_write(&self) -> bool {
         matches!(self.told, None | Some(Told::Unknown))

@@ -30,7 +30,7 @@ use crate::Counts;
 const EPOCH: i64 = 1_800_000_000_000;
 
 pub(crate) type ProcessId = usize;
-type RequestId = usize;
+pub(crate) type RequestId = usize;
 
 pub(crate) struct World(Mutex<State>);
 
@@ -245,6 +245,11 @@ impl State {
         self.refresh(None);
     }
 
+    /// The number of requests that were made.
+    pub(crate) const fn made(&self) -> usize {
+        self.requests.len()
+    }
+
     fn submit(&mut self, process: ProcessId, ops: Vec<Op>) -> RequestId {
         let id = self.requests.len();
         let dead = self.killed[process];
@@ -334,7 +339,7 @@ impl State {
         for place in 0..many {
             let result = self.execute(id, place);
             self.requests[id].results.push(result);
-            self.refresh(Some(process));
+            self.refresh(Some((process, id)));
         }
     }
 
