@@ -12,6 +12,7 @@ const MUTATIONS: u64 = 3_000;
 /// Each with the name of the corpus, and a part of the report.
 const PLANTED: &[(&str, &str, Parse)] = &[
     ("file-entry", "out of bounds", panics_on_short_input),
+    ("codec-json", "in another thread", panics_in_another_thread),
     ("file-entry", "bytes of memory", trusts_a_length),
     ("values-json", "bytes of memory", indents_every_level),
     ("values-json", "of processor time", scans_again_at_every_bracket),
@@ -43,6 +44,12 @@ fn json(input: &[u8]) -> Result<Value, Error> {
 
 fn panics_on_short_input(input: &[u8]) -> Verdict {
     if input.starts_with(b"LARDER") && input[6] == 1 { Verdict::Accepted } else { Verdict::Refused }
+}
+
+fn panics_in_another_thread(input: &[u8]) -> Verdict {
+    let valid = json(input).is_ok();
+    let _ = std::thread::spawn(move || assert!(valid, "in another thread")).join();
+    if valid { Verdict::Accepted } else { Verdict::Refused }
 }
 
 fn trusts_a_length(input: &[u8]) -> Verdict {

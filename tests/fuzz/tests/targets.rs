@@ -23,7 +23,8 @@ fn number((variable, default): (&str, u64)) -> u64 {
 fn every_target_keeps_the_laws() {
     let (seed, mutations, mut broken) = (number(SEED), number(MUTATIONS), 0);
     let names = env::var(NAMES).unwrap_or_default();
-    let chosen = TARGETS.iter().filter(|target| target.name.starts_with(&names));
+    let chosen: Vec<_> = TARGETS.iter().filter(|target| target.name.starts_with(&names)).collect();
+    assert!(!chosen.is_empty(), "{NAMES}: no target has a name that begins with `{names}`");
     println!("seed {seed}");
     for target in chosen {
         let start = Instant::now();

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -10,6 +11,7 @@ use larder_core::{Bytes, ErrorKind, Expiry, Key, Record, Store};
 use larder_file::{Config, SnapshotConfig};
 use larder_kit::{Layout, ValueFormat};
 use percent_encoding::percent_decode;
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{block_on, parts, secret_key};
@@ -92,6 +94,21 @@ pub(super) fn entry_grammy(input: &[u8]) -> Verdict {
     grammy(|directory| read(directory, input))
 }
 
+/// Returns whether the expiry in the file of an entry has passed.
+fn has_expired(file: &Path, content: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope {
+        expires_at: Option<i64>,
+    }
+    let deadline = if file.extension().unwrap() == "json" {
+        serde_json::from_slice(content).ok().and_then(|Envelope { expires_at }| expires_at)
+    } else {
+        content.get(40..48).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).filter(|at| *at != 0)
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    deadline.is_some_and(|at| u128::try_from(at).unwrap_or(0) <= now)
+}
+
 /// Reads an entry whose file is `input`, and writes it again.
 fn read(Directory { root, store, file }: &Directory, input: &[u8]) -> Verdict {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -116,8 +133,11 @@ fn read(Directory { root, store, file }: &Directory, input: &[u8]) -> Verdict {
                 assert!(!file.exists(), "a damaged entry can be deleted");
                 return verdict;
             }
-            // It has expired.
-            Ok(None) => return Verdict::Accepted,
+            Ok(None) => {
+                assert!(expiry && has_expired(file, input), "a stored entry is absent");
+                assert!(listed.iter().all(Result::is_err), "an absent entry is listed");
+                return Verdict::Accepted;
+            }
             Ok(Some(record)) => record,
         };
         let version = version.unwrap();
@@ -145,18 +165,24 @@ pub(super) fn name(input: &[u8]) -> Verdict {
     let [name, content] = parts(input);
     let key: Vec<u8> = percent_decode(name).collect();
     let shard = format!("{:02x}", crc32fast::hash(&key).to_le_bytes()[0]);
-    bytes(|directory| listed(directory, &shard, name, content))
+    bytes(|directory| listed(directory, &shard, name, content, &key))
 }
 
 /// The name of a directory and that of a file in it.
 pub(super) fn name_grammy(input: &[u8]) -> Verdict {
     let [shard, name] = parts(input);
     let Ok(shard) = str::from_utf8(shard) else { return Verdict::Refused };
-    grammy(|directory| listed(directory, shard, name, b"{}"))
+    grammy(|directory| listed(directory, shard, name, b"{}", name))
 }
 
-/// Lists a directory with one file, whose name is completed by the extension.
-fn listed(Directory { root, store, file }: &Directory, shard: &str, name: &[u8], content: &[u8]) -> Verdict {
+/// Lists a directory with one file, whose name is completed by the extension. If it is the name of a key, then of `key`.
+fn listed(
+    Directory { root, store, file }: &Directory,
+    shard: &str,
+    name: &[u8],
+    content: &[u8],
+    key: &[u8],
+) -> Verdict {
     let extension = file.extension().unwrap().to_str().unwrap();
     let Ok(name) = str::from_utf8(name).map(|name| format!("{name}.{extension}")) else {
         return Verdict::Refused;
@@ -175,7 +201,16 @@ fn listed(Directory { root, store, file }: &Directory, shard: &str, name: &[u8],
         let keys: Vec<_> = store.keys("").collect().await;
         assert!(keys.len() <= 1, "{keys:?}");
         match keys.into_iter().next() {
-            None => Verdict::Refused,
+            None => {
+                if let Ok(Ok(key)) = str::from_utf8(key).map(Key::new) {
+                    fs::remove_file(&path).unwrap();
+                    let written = store.write(&key, "[1]").await.is_ok();
+                    let expired = store.info().expiry && has_expired(&path, content);
+                    assert!(!path.exists() || expired, "the file of a key is not listed");
+                    assert!(!written || store.delete(&key).await.unwrap());
+                }
+                Verdict::Refused
+            }
             Some(Err(error)) => refused(&error, &[ErrorKind::Corrupt, ErrorKind::InvalidKey]),
             Some(Ok(key)) => {
                 // A listed entry is found. Writing it changes this file.
@@ -189,8 +224,11 @@ fn listed(Directory { root, store, file }: &Directory, shard: &str, name: &[u8],
         }
     });
     let _ = fs::remove_file(&path);
-    if place != file.parent().unwrap() {
-        fs::remove_dir_all(place).unwrap();
+    for directory in fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        // Only if it is empty.
+        if directory != file.parent().unwrap() {
+            let _ = fs::remove_dir(directory);
+        }
     }
     verdict
 }

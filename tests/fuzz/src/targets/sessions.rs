@@ -1,14 +1,17 @@
 //! Sessions, the markers of moves, leases, and the index of owners. Their bytes are in a store that another program
 //! may have written to.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::TryStreamExt;
 use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Key, Store};
 use larder_memory::MemoryStorage;
 use larder_owners::{Deadline, Owner, Owners};
 use larder_session::{Cbor, Json, Leases, Lifetime, MessagePack, Migrations, Sessions};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 use super::{block_on, parts, secret_key, stored};
@@ -104,7 +107,6 @@ where
     let key = &secret_key();
     let read = sessions.get(SECRET).await;
     let changed = sessions.modify(SECRET, |session| drop(std::mem::take(session))).await;
-    store.write(key, input.to_vec()).await.unwrap();
     let value = match read {
         Err(error) => {
             let verdict = refused(&error, KINDS);
@@ -120,6 +122,7 @@ where
         Ok(value) => value,
     };
     changed.unwrap();
+    store.write(key, input.to_vec()).await.unwrap();
     sessions.modify(SECRET, |_| ()).await.unwrap();
     if keeps == Keeps::Bytes && value.is_some() {
         assert_eq!(
@@ -146,6 +149,17 @@ where
     Verdict::Accepted
 }
 
+/// Checks that entries stayed as they were. Only a marker may be replaced: a move that another process began is finished.
+fn stayed(before: &[Option<Bytes>], after: &[Option<Bytes>]) {
+    for (before, after) in before.iter().zip(after) {
+        let marker = before.as_deref().is_some_and(|bytes| {
+            let members = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(bytes);
+            members.is_ok_and(|members| members.contains_key("__larder"))
+        });
+        assert!(before == after || marker, "a refused session was changed: {before:?}, {after:?}");
+    }
+}
+
 /// Values at the two keys of a move. Each may be a marker, and the two need not belong together.
 pub(super) fn marker(input: &[u8]) -> Verdict {
     let [old, new] = parts(input);
@@ -153,7 +167,8 @@ pub(super) fn marker(input: &[u8]) -> Verdict {
         let mut verdict = Verdict::Refused;
         for moves in [false, true] {
             let store = store(old).await;
-            store.write("new", new.to_vec()).await.unwrap();
+            let other = Key::new("new").unwrap();
+            store.write(&other, new.to_vec()).await.unwrap();
             let sessions = Sessions::<Value>::builder().storage(&store).build().unwrap();
             let outcome = if moves {
                 sessions.move_key(SECRET, "new").await
@@ -163,13 +178,21 @@ pub(super) fn marker(input: &[u8]) -> Verdict {
             // A redirect may lead anywhere, also to a key that is not one, and two may lead to each other.
             let kinds =
                 [KINDS, &[ErrorKind::Conflict, ErrorKind::InvalidValue, ErrorKind::Unsupported]].concat();
+            let both = async || [stored(&store, &secret_key()).await, stored(&store, &other).await];
             match outcome {
-                Err(error) => drop(refused(&error, &kinds)),
+                Err(error) => {
+                    refused(&error, &kinds);
+                    stayed(&[old, new].map(|bytes| Some(Bytes::copy_from_slice(bytes))), &both().await);
+                }
                 Ok(()) => verdict = Verdict::Accepted,
             }
             for key in [SECRET, "new"] {
+                let before = both().await;
                 match sessions.modify(key, |session| *session = Value::from(1)).await {
-                    Err(error) => drop(refused(&error, &kinds)),
+                    Err(error) => {
+                        refused(&error, &kinds);
+                        stayed(&before, &both().await);
+                    }
                     Ok(()) => assert_eq!(sessions.get(key).await.unwrap(), Some(Value::from(1))),
                 }
             }

@@ -3,8 +3,13 @@
 use larder_core::{Error, ErrorKind};
 use larder_kit::{StoreUrl, redact};
 
+use serde_json::{Value, json};
+
 use super::parts;
 use crate::{SECRET, Verdict, laws::silent, refused};
+
+/// The options that are secret.
+const SECRET_OPTIONS: [&str; 3] = ["password", "sentinel_password", "secret_access_key"];
 
 /// Reads a URL as the configuration of one adapter, and returns its `Debug`.
 type Read = fn(&str) -> Result<String, Error>;
@@ -110,17 +115,32 @@ pub(super) fn password(input: &[u8]) -> Verdict {
     verdict
 }
 
-/// A configuration file: the options of an adapter beside its URL, as JSON.
+/// A configuration file: the options of an adapter beside its URL, as JSON. Other options may be printed, so only the
+/// secret ones contain the secret: those of the input, and then each of them.
 pub(super) fn options(input: &[u8]) -> Verdict {
-    let text = String::from_utf8_lossy(input);
+    let text = String::from_utf8_lossy(input).replace(SECRET, "other");
+    let mut verdict = read_options(&text);
+    if let Ok(Value::Object(options)) = serde_json::from_str(&text) {
+        for name in SECRET_OPTIONS {
+            for secret in [json!(SECRET), json!([SECRET]), json!({ SECRET: 1 })] {
+                let mut options = options.clone();
+                options.insert(name.to_owned(), secret);
+                verdict = read_options(&Value::from(options).to_string()).or(verdict);
+            }
+        }
+    }
+    verdict
+}
+
+fn read_options(text: &str) -> Verdict {
     let mut verdict = Verdict::Refused;
     for (_, read) in ADAPTERS {
-        match read(&text) {
+        match read(text) {
             Ok(debug) => {
-                drop(debug);
+                silent(&debug);
                 verdict = Verdict::Accepted;
             }
-            Err(error) => drop(error.to_string()),
+            Err(error) => silent(&format!("{error} {error:?}")),
         }
     }
     verdict

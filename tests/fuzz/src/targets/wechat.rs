@@ -138,7 +138,10 @@ pub(super) fn session(input: &[u8]) -> Verdict {
                 } else if field.is_none() {
                     verdict = Verdict::Accepted;
                     assert_eq!(after, input, "a session was changed without a change");
-                } else if response.status() == 200 {
+                } else if response.status() != 200 {
+                    silent(response.body());
+                    assert_eq!(after, input, "a session was changed that cannot be saved");
+                } else {
                     let fields = |bytes| {
                         let mut fields: BTreeMap<String, Box<RawValue>> =
                             serde_json::from_slice(bytes).unwrap();
