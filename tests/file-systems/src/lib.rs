@@ -93,6 +93,7 @@ pub fn run_trials(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
     for (kind, empty) in &empty {
         for case in CASES.iter().filter(|case| options.selects(case.name)) {
             let name = format!("{} on {}", case.name, kind.name());

@@ -5,14 +5,20 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, BufRead, BufReader, PipeWriter, Write},
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    process::{Child, Command, Output, Stdio, exit},
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 
 use crate::history::{Event, History, State};
+
+/// The longest time that a process other than a load may take.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest time from the kill of a process to its end.
+const LONGEST_KILL: Duration = Duration::from_secs(5);
 
 fn this_program(role: &str) -> Result<Command, String> {
     let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
@@ -111,19 +117,7 @@ impl Drop for RunningLoad {
 ///
 /// If the store is damaged or fails.
 pub(crate) fn look(url: &str, keys: &str) -> Result<BTreeMap<String, State>, String> {
-    let failed = |error| format!("cannot run a look: {error}");
-    let mut process = this_program("look")?
-        .arg(url)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut input) = process.stdin.take() {
-        // It fails only if the process has ended, whose message says more.
-        let _ = input.write_all(keys.as_bytes());
-    }
-    let output = process.wait_with_output().map_err(failed)?;
+    let output = output("a look", this_program("look")?.arg(url), keys.into())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
@@ -132,4 +126,37 @@ pub(crate) fn look(url: &str, keys: &str) -> Result<BTreeMap<String, State>, Str
         Ok((key.to_owned(), state.parse()?))
     };
     String::from_utf8_lossy(&output.stdout).lines().map(entry).collect()
+}
+
+/// Runs a process to its end, and kills it if it does not end in time.
+///
+/// # Errors
+///
+/// If it cannot be run, or does not end in time.
+pub(crate) fn output(name: &str, command: &mut Command, input: Vec<u8>) -> Result<Output, String> {
+    let failed = |error| format!("cannot run {name}: {error}");
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().map_err(failed)?;
+    let id = process.id().to_string();
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || {
+        if let Some(mut stdin) = process.stdin.take() {
+            // It fails only if the process has ended, whose message says more.
+            let _ = stdin.write_all(&input);
+        }
+        let _ = sender.send(process.wait_with_output());
+    });
+    ended
+        .recv_timeout(LONGEST)
+        .unwrap_or_else(|_| {
+            let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &id]).status();
+            let reason = format!("it did not end in {LONGEST:?}");
+            if ended.recv_timeout(LONGEST_KILL).is_err() {
+                // It waits in the kernel for a disk. The end of this process fails its requests.
+                eprintln!("larder-file-systems: cannot run {name}: {reason}, and cannot be killed");
+                exit(1);
+            }
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        })
+        .map_err(failed)
 }
