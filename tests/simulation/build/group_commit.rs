@@ -352,7 +352,7 @@ pub(crate) fn plant(out: &Path) -> Result<(), Box<dyn Error>> {
             modules,
             "pub(crate) mod {name} {{
                 use crate::group_commit::{runs}::runtime;
-                #[allow(dead_code, unreachable_pub, unused, clippy::all)]
+                #[allow(dead_code, unreachable_pub, unused, clippy::all, clippy::panic)]
                 #[path = {path:?}]
                 mod group_commit;
                 crate::group_commit::builds!(group_commit);
