@@ -15,7 +15,7 @@ use larder_session::{
 };
 use serde_json::Value;
 
-use common::{Call, Counting, LIMIT, LONG, kind, until};
+use common::{Call, Counting, LIMIT, LONG, Minimal, kind, until};
 
 /// Deadlines are whole milliseconds of the wall clock, which can be adjusted during a test.
 const ROUNDING: Duration = Duration::from_millis(20);
@@ -428,28 +428,8 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
 
 #[tokio::test]
 async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
-    use larder_core::{
-        Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
-    };
-
-    #[derive(Debug)]
-    struct Eternal;
-
-    #[async_trait]
-    impl Storage for Eternal {
-        async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
-            Ok(None)
-        }
-        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
-            Ok(Written::default())
-        }
-        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
-            Ok(false)
-        }
-    }
-
     let build = |lifetime| {
-        let builder = Sessions::<u32>::builder().storage(Eternal).conflicts(ConflictPolicy::LastWriteWins);
+        let builder = Sessions::<u32>::builder().storage(Minimal).conflicts(ConflictPolicy::LastWriteWins);
         builder.lifetime(lifetime).build()
     };
     for lifetime in [Lifetime::after_write(LONG), Lifetime::sliding(LONG), Lifetime::absolute(LONG)] {

@@ -7,10 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use larder_core::Key;
 use larder_session::{ConflictPolicy, ErrorKind, Sessions};
 
-use common::{Counting, kind};
+use common::{Counting, Minimal, kind};
 
 fn prefixed(storage: &Counting, prefix: &str) -> Sessions<u32> {
     Sessions::builder().storage(storage.clone()).prefix(prefix).build().unwrap()
@@ -193,27 +192,7 @@ async fn two_sessions_are_listed_until_they_are_merged() {
 
 #[tokio::test]
 async fn a_storage_without_listing_returns_unsupported() {
-    use larder_core::{
-        Bytes, DeleteOptions, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
-    };
-
-    #[derive(Debug)]
-    struct Unlisted;
-
-    #[async_trait]
-    impl Storage for Unlisted {
-        async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
-            Ok(None)
-        }
-        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
-            Ok(Written::default())
-        }
-        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
-            Ok(false)
-        }
-    }
-
-    let builder = Sessions::<u32>::builder().storage(Unlisted).conflicts(ConflictPolicy::LastWriteWins);
+    let builder = Sessions::<u32>::builder().storage(Minimal).conflicts(ConflictPolicy::LastWriteWins);
     let sessions = builder.build().unwrap();
     assert_eq!(kind(sessions.keys().try_collect::<Vec<_>>().await), ErrorKind::Unsupported);
     assert_eq!(kind(sessions.all().try_collect::<Vec<_>>().await), ErrorKind::Unsupported);

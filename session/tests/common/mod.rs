@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod counting;
+mod minimal;
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,10 @@ use larder_core::Store;
 use larder_memory::MemoryStorage;
 use larder_session::{Error, ErrorKind, Result};
 
-pub(crate) use self::counting::{Call, Counting, Gate};
+pub(crate) use self::{
+    counting::{Call, Counting, Gate},
+    minimal::Minimal,
+};
 
 /// A time limit far above the duration of any test, even on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
