@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    io,
+    fmt::{self, Write as _},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,49 +17,56 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 use larder_core::{Expiry, Key, Store};
-use tracing::{Metadata, Subscriber, subscriber::Interest};
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::SubscriberExt};
+use tracing::{
+    Event, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+};
 
 const SECRET: &str = "hunter2-log";
 
-/// The log of this process at all levels.
+/// The log of this process at all levels, and how often `tracing` has asked whether a place in the program is logged. It
+/// asks for all places again whenever a subscriber is registered.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Log {
+    text: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+}
 
 impl Log {
+    fn push(&self, logged: &dyn fmt::Debug) {
+        writeln!(self.text.lock().unwrap(), "{logged:?}").unwrap();
+    }
+
     fn contains_secret(&self) -> bool {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(SECRET)
+        self.text.lock().unwrap().contains(SECRET)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// Counts how often `tracing` asks whether a place in the program is logged. It asks for all places again whenever a
-/// subscriber is registered.
-#[derive(Clone, Default)]
-struct Asked(Arc<AtomicUsize>);
-
-impl<S: Subscriber> Layer<S> for Asked {
+impl<S: Subscriber> Layer<S> for Log {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         Interest::always()
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.push(attributes);
+    }
+
+    fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        self.push(values);
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.push(event);
     }
 }
 
@@ -81,20 +88,18 @@ async fn requests_are_not_logged() {
         Err(missing) if missing.required() => panic!("{missing}"),
         Err(missing) => return println!("ignored: {missing}"),
     };
-    let (log, asked) = (Log::default(), Asked::default());
-    let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());
-    let subscriber = tracing_subscriber::registry().with(lines).with(asked.clone());
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let log = Log::default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).unwrap();
 
     let table = format!("log-{:016x}", larder_core::unique::id64());
     let url = server.url().replacen("dynamodb:", &format!("dynamodb:{table}"), 1);
     let store = larder_dynamodb::connect(&url).await.unwrap();
     use_all(&store).await;
-    let before = asked.0.load(Ordering::Relaxed);
+    let before = log.asked();
     for _ in 0..8 {
         use_all(&store).await;
     }
-    let asked = asked.0.load(Ordering::Relaxed) - before;
+    let asked = log.asked() - before;
     assert!(asked < 40, "40 requests have asked {asked} times");
     assert!(!log.contains_secret());
 
