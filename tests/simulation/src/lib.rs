@@ -4,6 +4,7 @@
 
 mod faults;
 pub mod group_commit;
+mod living;
 mod panics;
 mod seeds;
 pub mod sessions;

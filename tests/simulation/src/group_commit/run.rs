@@ -22,6 +22,7 @@ use crate::{
         on_tokio::runtime::Runtime,
         options::{Counts, Fault, Options},
     },
+    living::Living,
     panics,
     seeds::Outcome,
     turns::step_aside,
@@ -91,22 +92,6 @@ impl fmt::Display for Report {
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// Counts the callers that have not ended.
-struct Living(Arc<AtomicUsize>);
-
-impl Living {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

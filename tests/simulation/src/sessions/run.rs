@@ -20,7 +20,7 @@ use super::{
     planted,
     world::{ProcessId, State, World},
 };
-use crate::{Counts, Outcome, panics, turns::step_aside};
+use crate::{Counts, Outcome, living::Living, panics, turns::step_aside};
 
 /// The number of turns by which all callers must have their answers.
 const LONGEST: usize = 60_000;
@@ -105,15 +105,6 @@ struct Process {
     living: Arc<AtomicUsize>,
 }
 
-/// Counts a caller until it is dropped.
-struct Living(Arc<AtomicUsize>);
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Process {
     fn new(world: &World, rng: &mut Rng) -> Self {
         let runtime = match Builder::new_current_thread().enable_time().start_paused(true).build() {
@@ -135,8 +126,7 @@ impl Process {
     }
 
     fn spawn(&self, caller: BoxFuture<'static, ()>) {
-        self.living.fetch_add(1, Ordering::Relaxed);
-        let living = Living(Arc::clone(&self.living));
+        let living = Living::new(&self.living);
         self.runtime.spawn(async move {
             let _living = living;
             caller.await;
