@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_session::storage::{SessionKey, SessionStore as _};
-use larder_core::Store;
+use larder_core::{Key, Result, Store};
 use larder_memory::MemoryStorage;
 use larder_web_sessions::{Ids, Keys};
 use tower_sessions_core_0_15::{SessionStore as _, session::Id, session_store::Error};
@@ -11,16 +11,23 @@ use tower_sessions_core_0_15::{SessionStore as _, session::Id, session_store::Er
 use super::{block_on, parts, stored};
 use crate::{Verdict, laws::silent};
 
-/// The key of a session with this id.
-fn key(id: &str, ids: Ids) -> larder_core::Key {
-    Keys { prefix: Arc::from("session:"), ids }.key(id).unwrap()
+const ALL: [Ids; 3] = [Ids::Hashed, Ids::Migrating, Ids::Plain];
+
+/// The key under which a session with this id is written.
+fn key(id: &str, ids: Ids) -> Result<Key> {
+    Keys { prefix: Arc::from("session:"), ids }.key(id)
+}
+
+/// The key at which a session with this id is stored: while sessions migrate, that of its plain id.
+fn old_key(id: &str, ids: Ids) -> Result<Key> {
+    key(id, if ids == Ids::Migrating { Ids::Plain } else { ids })
 }
 
 pub(super) fn tower(input: &[u8]) -> Verdict {
     let [cookie, record] = parts(input);
     let Ok(id) = String::from_utf8_lossy(cookie).parse::<Id>() else { return Verdict::Refused };
     let mut verdict = Verdict::Refused;
-    for ids in [Ids::Hashed, Ids::Migrating, Ids::Plain] {
+    for ids in ALL {
         let store = Store::new(MemoryStorage::new());
         let sessions = larder_tower_sessions::LarderStore::new(&store).unwrap();
         let sessions = match ids {
@@ -28,7 +35,7 @@ pub(super) fn tower(input: &[u8]) -> Verdict {
             Ids::Migrating => sessions.migrating_plain_ids(),
             Ids::Plain => sessions.with_plain_ids(),
         };
-        let at = key(&id.to_string(), if ids == Ids::Migrating { Ids::Plain } else { ids });
+        let at = old_key(&id.to_string(), ids).unwrap();
         block_on(async {
             store.write(&at, record.to_vec()).await.unwrap();
             let found = match sessions.load(&id).await {
@@ -56,7 +63,7 @@ pub(super) fn tower(input: &[u8]) -> Verdict {
             }
             let Some(again) = sessions.load(&id).await.unwrap() else { return };
             assert_eq!((&again.data, again.expiry_date), (&found.data, found.expiry_date));
-            let at = key(&id.to_string(), ids);
+            let at = key(&id.to_string(), ids).unwrap();
             let bytes = stored(&store, &at).await;
             sessions.save(&again).await.unwrap();
             assert_eq!(stored(&store, &at).await, bytes);
@@ -73,7 +80,7 @@ pub(super) fn actix(input: &[u8]) -> Verdict {
         return Verdict::Refused;
     }
     let mut verdict = Verdict::Refused;
-    for ids in [Ids::Hashed, Ids::Migrating, Ids::Plain] {
+    for ids in ALL {
         let store = Store::new(MemoryStorage::new());
         let sessions = larder_actix_session::LarderStore::new(&store).unwrap();
         let sessions = match ids {
@@ -81,13 +88,7 @@ pub(super) fn actix(input: &[u8]) -> Verdict {
             Ids::Migrating => sessions.migrating_plain_ids(),
             Ids::Plain => sessions.with_plain_ids(),
         };
-        let Ok(at) = (Keys {
-            prefix: Arc::from("session:"),
-            ids: if ids == Ids::Migrating { Ids::Plain } else { ids },
-        })
-        .key(&id) else {
-            continue;
-        };
+        let Ok(at) = old_key(&id, ids) else { continue };
         block_on(async {
             store.write(&at, record.to_vec()).await.unwrap();
             let found = match sessions.load(&session_key().unwrap()).await {
@@ -110,7 +111,7 @@ pub(super) fn actix(input: &[u8]) -> Verdict {
             let updated = sessions.update(session_key().unwrap(), found.clone(), &hour).await.unwrap();
             assert_eq!(updated.as_ref(), id);
             assert_eq!(sessions.load(&updated).await.unwrap().as_ref(), Some(&found));
-            let at = key(&id, ids);
+            let at = key(&id, ids).unwrap();
             let bytes = stored(&store, &at).await;
             sessions.update(updated, found, &hour).await.unwrap();
             assert_eq!(stored(&store, &at).await, bytes);
