@@ -135,6 +135,7 @@ mod config;
 mod connect;
 mod driver;
 mod error;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod grammy;
