@@ -24,7 +24,7 @@ use std::{
 
 use futures_util::TryStreamExt;
 use larder_core::{Change, Expiry, Key, ListOptions};
-use larder_power_cuts::{Bounds, Bug, Log, Model, Recorder, record};
+use larder_power_cuts::{Bounds, Bug, Log, Model, Recorder, record, scratch};
 use larder_sqlite::{Config, Synchronous};
 use larder_test_servers::Tool;
 
@@ -95,7 +95,7 @@ fn trace(synchronous: &str) -> Option<Trace> {
         eprintln!("skipped: strace is not installed, or may not trace");
         return None;
     }
-    let dir = scratch();
+    let dir = scratch().unwrap();
     // `strace` shows paths without links.
     let base = fs::canonicalize(dir.path()).unwrap();
     let (root, replica, text) = (base.join("traced"), base.join("replica"), base.join("trace"));
@@ -114,10 +114,6 @@ fn trace(synchronous: &str) -> Option<Trace> {
     let trace = replay(&fs::read_to_string(text).unwrap(), &root, &replica);
     assert!(fs::read(root.join("s.db")).unwrap() == fs::read(replica.join("s.db")).unwrap());
     Some(trace)
-}
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Repeats the traced calls in `replica`, to record them.
@@ -232,7 +228,7 @@ async fn violations(
 ) -> BTreeMap<Model, String> {
     let log = bug.map_or_else(|| log.clone(), |bug| log.with_bug(bug));
     let bounds = Bounds { all: 256, pairs: false, random: 16, seed: 1 };
-    let (dir, expected) = (scratch(), expected());
+    let (dir, expected) = (scratch().unwrap(), expected());
     let mut random = fastrand::Rng::with_seed(1);
     let mut found = BTreeMap::new();
     for model in Model::ALL {

@@ -69,3 +69,12 @@ pub use crate::{
     record::{Call, Counts, Fault, Recorder},
     states::{Bounds, Model, States},
 };
+
+/// Makes a directory, in memory if possible, because the states are many.
+///
+/// # Errors
+///
+/// If no directory can be made.
+pub fn scratch() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+}

@@ -155,7 +155,7 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        let base = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let base = larder_power_cuts::scratch().unwrap();
         let states = base.path().join("states");
         fs::create_dir(&states).unwrap();
         let quiet = Recorder::start(&states).unwrap();
