@@ -40,8 +40,7 @@ impl Tool {
     const ALL: [Self; 3] = [Self::Browser, Self::Mounts, Self::Strace];
 
     /// The name in `LARDER_TEST_REQUIRE`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Browser => "browser",
             Self::Mounts => "mounts",
