@@ -6,7 +6,7 @@ use larder_core::{Condition, Error, ErrorKind, Expiry, Operation, Outcome};
 use larder_redis::Config;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::places::{Place, command, key, location, open, private};
 
@@ -70,14 +70,11 @@ pub(crate) async fn unknown_host(_: Context<Place>) {
 }
 
 pub(crate) async fn refused_port(_: Context<Place>) {
-    // A port without a listener, which stays reserved for this test.
-    let socket = TcpSocket::new_v4().must("make a socket");
-    socket.bind(([127, 0, 0, 1], 0).into()).must("bind");
-    let host = socket.local_addr().must("name the port");
-    let error = refused(&format!("redis://{host}"), ErrorKind::Unavailable, "a refused port").await;
+    // Nothing listens on port 1.
+    let error = refused("redis://127.0.0.1:1", ErrorKind::Unavailable, "a refused port").await;
     assert!(error.is_retryable());
-    refused(&format!("redis-cluster://{host}"), ErrorKind::Unavailable, "a refused cluster").await;
-    refused(&format!("redis-sentinel://{host}/m"), ErrorKind::Unavailable, "a refused Sentinel").await;
+    refused("redis-cluster://127.0.0.1:1", ErrorKind::Unavailable, "a refused cluster").await;
+    refused("redis-sentinel://127.0.0.1:1/m", ErrorKind::Unavailable, "a refused Sentinel").await;
 }
 
 pub(crate) async fn silent_server(_: Context<Place>) {

@@ -92,9 +92,9 @@ pub(crate) async fn a_hanging_server_fails_at_the_timeout(context: Context<Store
 }
 
 pub(crate) async fn an_unreachable_server_is_reported(context: Context<Stores>) {
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let url = format!("http://{closed}");
-    let service = Service::with(storage(&context).await, |builder| builder.base_url(url)).await;
+    // Nothing listens on port 1.
+    let options = |builder: WechatBuilder| builder.base_url("http://127.0.0.1:1");
+    let service = Service::with(storage(&context).await, options).await;
     let (status, message) = service.refuses("ok-1", DATA, IV).await;
     assert_eq!((status, message.as_str()), (502, "WeChat's server cannot be reached"));
 }
