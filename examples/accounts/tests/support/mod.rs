@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, process::Stdio};
 
+use larder_test_servers::Relay;
 use larder_testkit::Must;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -14,7 +15,8 @@ use tokio::{
 /// The running website. It is killed on drop.
 pub(crate) struct Site {
     process: Child,
-    address: SocketAddr,
+    /// Keeps its address when the website restarts at another port.
+    relay: Relay,
     /// Stays open.
     _output: BufReader<ChildStdout>,
 }
@@ -22,32 +24,21 @@ pub(crate) struct Site {
 impl Site {
     /// Starts the website at a free port.
     pub(crate) async fn start(storage: &str) -> Self {
-        Self::start_at("127.0.0.1:0", storage).await
+        let (process, output, address) = run(storage).await;
+        let relay = Relay::to(&address, |_| {}).await.must("start a relay");
+        Self { process, relay, _output: output }
     }
 
-    async fn start_at(address: &str, storage: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_accounts"))
-            .args(["--listen", address, "--storage", storage])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .must("start the website");
-        let mut output = BufReader::new(process.stdout.take().must("take its output"));
-        let mut line = String::new();
-        output.read_line(&mut line).await.must("read its output");
-        let address = line.trim_end().strip_prefix("Listening on http://").must("find its address");
-        Self { process, address: address.parse().must("parse its address"), _output: output }
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.relay.address().parse().must("parse the address")
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Kills the website with SIGKILL and starts it again at the same address.
+    /// Kills the website with SIGKILL and starts it again. Visitors reach it at the same address.
     pub(crate) async fn kill_and_restart(&mut self, storage: &str) {
         self.process.kill().await.must("kill the website");
-        *self = Self::start_at(&self.address.to_string(), storage).await;
+        let address;
+        (self.process, self._output, address) = run(storage).await;
+        self.relay.redirect(&address);
     }
 
     /// Sends a signal, such as `TERM`, and waits for the end. Returns whether it was a success.
@@ -58,4 +49,20 @@ impl Site {
         assert!(sent.must("run kill").success());
         self.process.wait().await.must("wait for the end").success()
     }
+}
+
+/// Returns the website's process, its output and its address.
+async fn run(storage: &str) -> (Child, BufReader<ChildStdout>, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_accounts"))
+        .args(["--listen", "127.0.0.1:0", "--storage", storage])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .must("start the website");
+    let mut output = BufReader::new(process.stdout.take().must("take its output"));
+    let mut line = String::new();
+    output.read_line(&mut line).await.must("read its output");
+    let address = line.trim_end().strip_prefix("Listening on http://").must("find its address");
+    (process, output, address.to_owned())
 }
