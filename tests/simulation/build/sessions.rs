@@ -63,6 +63,18 @@ const BUGS: &[Bug] = &[
         )],
     },
     Bug {
+        name: "KeysCutShort",
+        edits: &[(
+            "session/sessions.rs",
+            "key.into().under(&self.shared.prefix)",
+            "let key = key.into().under(&self.shared.prefix);
+        if PLANTED {
+            return key.and_then(|key| Key::new(&key.as_str()[..self.shared.prefix.len() + 1]));
+        }
+        key",
+        )],
+    },
+    Bug {
         name: "SessionEndsEarly",
         edits: &[(
             "session/state.rs",
@@ -230,6 +242,14 @@ const BUGS: &[Bug] = &[
             "session/moves/resolver.rs",
             "KeyState::Departed(departed) if departed.trip == arrived.trip => {",
             "KeyState::Departed(departed) if !PLANTED && departed.trip == arrived.trip => {",
+        )],
+    },
+    Bug {
+        name: "RestoredAfterArrival",
+        edits: &[(
+            "session/moves/resolver.rs",
+            "KeyState::Arrived(arrived) if arrived.trip == departed.trip => {",
+            "KeyState::Arrived(arrived) if !PLANTED && arrived.trip == departed.trip => {",
         )],
     },
     Bug {

@@ -365,8 +365,25 @@ impl State {
             self.checks.history.push((self.log.len(), new));
         }
         if cause.is_some() {
+            self.check_copies();
             self.check_deadlines();
             self.check_index();
+        }
+    }
+
+    /// No two keys have copies of one session. One that has ended may be on its way still.
+    fn check_copies(&mut self) {
+        let views = &self.checks.views;
+        let copies = |one: &View, other: &View| {
+            one.chat.is_some()
+                && one.chat == other.chat
+                && one.site != other.site
+                && !one.fading
+                && !other.fading
+        };
+        let copied = |one: &&View| views.iter().any(|other| copies(one, other));
+        if let Some(view) = views.iter().find(copied).cloned() {
+            self.broken(format!("a session is at two keys: {:?}", view.chat));
         }
     }
 
@@ -589,10 +606,13 @@ impl State {
         };
         let fits = fits(&base) || fading && fits(&Chat::default());
         if !fits {
+            let of_another = matches!(call.kind, Kind::Update { key, .. } | Kind::Set { key, .. } if !changed.contains(&key));
             let mut sorted = after.updates.clone();
             sorted.sort_unstable();
             sorted.dedup();
-            let broken = if sorted.len() < after.updates.len() {
+            let broken = if of_another {
+                "a session was seen by another key"
+            } else if sorted.len() < after.updates.len() {
                 "an update counts twice"
             } else {
                 "a write lost or changed updates of others"

@@ -70,6 +70,8 @@ bugs! {
     ConflictAcknowledged,
     /// The error of an update whose answer was lost says that nothing was changed.
     LostReplyRefused,
+    /// Keys that begin alike share a session.
+    KeysCutShort,
     /// A session ends after half of its lifetime.
     SessionEndsEarly,
     /// A session is written before its owner is noted.
@@ -102,6 +104,8 @@ bugs! {
     RedirectBeforeArrival,
     /// The marker at the new key is removed before the old key leads there.
     UnwrappedBeforeRedirect,
+    /// A session that has arrived is also restored at the old key.
+    RestoredAfterArrival,
     /// The marker of a move expires.
     MarkerExpires,
     /// The marker of a move is not removed.
