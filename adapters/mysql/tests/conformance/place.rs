@@ -57,7 +57,7 @@ impl Place {
     pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(Store, Arc<Proxy>), Error> {
         let proxy = Proxy::to(self.server()).await.must("start the proxy");
         // Long enough for a busy machine, and short enough to wait for.
-        let options = with("pool_size=3&timeout=500ms", more);
+        let options = with("pool_size=3&timeout=1s", more);
         let storage = self.at(&proxy.address().to_string()).builder(&options).connect().await?;
         Ok((storage, Arc::new(proxy)))
     }

@@ -54,7 +54,7 @@ impl Place {
         let proxy = Proxy::to(server).await.expect("the proxy starts");
         let url = self.url.replace(server, &proxy.address().to_string());
         // Long enough for a busy machine, and short enough to wait for.
-        let options = with(&self.options, &with("pool_size=3&timeout=500ms", more));
+        let options = with(&self.options, &with("pool_size=3&timeout=1s", more));
         let storage = larder_postgres::connect(&with_options(&url, &options)).await?;
         Ok((storage, Arc::new(proxy)))
     }
