@@ -371,7 +371,7 @@ impl State {
         }
     }
 
-    /// No two keys have copies of one session. One that has ended may be on its way still.
+    /// No two keys have copies of one session. An expired one may still be in a marker.
     fn check_copies(&mut self) {
         let views = &self.checks.views;
         let copies = |one: &View, other: &View| {
