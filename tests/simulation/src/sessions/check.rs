@@ -373,17 +373,10 @@ impl State {
 
     /// No two keys have copies of one session. An expired one may still be in a marker.
     fn check_copies(&mut self) {
-        let views = &self.checks.views;
-        let copies = |one: &View, other: &View| {
-            one.chat.is_some()
-                && one.chat == other.chat
-                && one.site != other.site
-                && !one.fading
-                && !other.fading
-        };
-        let copied = |one: &&View| views.iter().any(|other| copies(one, other));
-        if let Some(view) = views.iter().find(copied).cloned() {
-            self.broken(format!("a session is at two keys: {:?}", view.chat));
+        let lasting = || self.checks.views.iter().filter(|view| view.chat.is_some() && !view.fading);
+        let copied = |one: &&View| lasting().any(|other| one.chat == other.chat && one.site != other.site);
+        if let Some(chat) = lasting().find(copied).map(|view| view.chat.clone()) {
+            self.broken(format!("a session is at two keys: {chat:?}"));
         }
     }
 
@@ -588,31 +581,31 @@ impl State {
             self.broken(format!("a session has an unknown update: {after:?}"));
             return;
         };
+        let at_its_key =
+            matches!(call.kind, Kind::Update { key, .. } | Kind::Set { key, .. } if changed.contains(&key));
+        if !at_its_key {
+            self.broken(format!("a session was seen by another key: {after:?}"));
+            return;
+        }
         let base = before.first().map(|chat| (**chat).clone()).unwrap_or_default();
         let fits = |base: &Chat| match call.kind {
-            Kind::Update { key, owner } => {
+            Kind::Update { owner, .. } => {
                 let (last, earlier) = after.updates.split_last().unwrap_or((&0, &[]));
                 let owner = owner.map_or(base.owner.as_deref(), |owner| owner);
-                changed.contains(&key)
-                    && *last == id as u64
+                *last == id as u64
                     && earlier == base.updates
                     && after.owner.as_deref() == owner
                     && before.len() <= 1
             }
-            Kind::Set { key, owner } => {
-                changed.contains(&key) && after.updates.len() == 1 && after.owner.as_deref() == owner
-            }
+            Kind::Set { owner, .. } => after.updates.len() == 1 && after.owner.as_deref() == owner,
             _ => false,
         };
         let fits = fits(&base) || fading && fits(&Chat::default());
         if !fits {
-            let of_another = matches!(call.kind, Kind::Update { key, .. } | Kind::Set { key, .. } if !changed.contains(&key));
             let mut sorted = after.updates.clone();
             sorted.sort_unstable();
             sorted.dedup();
-            let broken = if of_another {
-                "a session was seen by another key"
-            } else if sorted.len() < after.updates.len() {
+            let broken = if sorted.len() < after.updates.len() {
                 "an update counts twice"
             } else {
                 "a write lost or changed updates of others"
