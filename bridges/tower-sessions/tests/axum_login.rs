@@ -10,15 +10,13 @@ use std::{
     env::{self, consts::EXE_SUFFIX},
     net::SocketAddr,
     path::PathBuf,
-    process::Stdio,
 };
 
-use larder_bridge_tests::{Browser, Probe, Stores as Spaces};
+use larder_bridge_tests::{Browser, Probe, Stores as Spaces, start_service};
 use larder_core::Store;
 use larder_processes::Stores;
 use larder_testkit::{Must, Runner, Suite};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
 };
@@ -52,18 +50,7 @@ fn example() -> PathBuf {
 
 /// Starts the example. Returns its process and its address.
 async fn start(storage: &str) -> (Child, SocketAddr) {
-    let mut child = Command::new(example())
-        .args(["--address", "127.0.0.1:0", "--storage", storage])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .must("start the example");
-    // The output stays open, because the example writes more.
-    let mut lines = BufReader::new(child.stdout.as_mut().must("its output")).lines();
-    let line = lines.next_line().await.must("read its output").must("a line");
-    let address = line.split_once("http://").and_then(|(_, url)| url.strip_suffix("/login"));
-    (child, address.must("its address").parse().must("parse its address"))
+    start_service(Command::new(example()).args(["--address", "127.0.0.1:0", "--storage", storage])).await
 }
 
 async fn users_stay_logged_in(storage: &str) {

@@ -7,10 +7,10 @@ mod support;
 #[path = "support/visitor.rs"]
 mod visitor;
 
-use std::{env, pin::Pin};
+use std::{env, net::SocketAddr, pin::Pin};
 
 use larder_processes::Stores;
-use larder_test_servers::Kind as Server;
+use larder_test_servers::{Kind as Server, Relay};
 use larder_testkit::{Context, Missing, Must, Runner, Suite};
 use support::Site;
 use visitor::{Driver, Hand, Kind, Visitor};
@@ -81,6 +81,8 @@ fn outage(name: &str, server: Server, hand: Hand) -> Suite<Stores> {
 /// The website on an SQLite file, and a driver for browsers.
 struct Scene {
     site: Site,
+    /// The address for browsers, which stays when the website restarts at another port.
+    relay: Relay,
     storage: String,
     driver: Driver,
     hand: Hand,
@@ -89,11 +91,20 @@ struct Scene {
 impl Scene {
     async fn open(storage: String, hand: Hand) -> Self {
         let driver = Driver::start().await.map_err(|missing| missing.reason).must("start the driver");
-        Self { site: Site::start(&storage).await, storage, driver, hand }
+        let site = Site::start(&storage).await;
+        let relay = Relay::to(&site.address().to_string(), |_| {}).await.must("start a relay");
+        Self { site, relay, storage, driver, hand }
+    }
+
+    async fn kill_and_restart(&mut self) {
+        self.site.kill().await;
+        self.site = Site::start(&self.storage).await;
+        self.relay.redirect(&self.site.address().to_string());
     }
 
     async fn visitor(&self, kind: Kind) -> Visitor {
-        Visitor::start(&self.driver, kind, self.hand, self.site.address()).await
+        let address = self.relay.address().parse::<SocketAddr>().must("parse the address");
+        Visitor::start(&self.driver, kind, self.hand, address).await
     }
 
     /// Starts a browser and signs in.
@@ -241,7 +252,7 @@ async fn is_attacked(scene: Scene) {
 async fn is_killed(mut scene: Scene) {
     let ann = scene.user(Kind::Chromium).await;
     ann.press("Count").await;
-    scene.site.kill_and_restart(&scene.storage).await;
+    scene.kill_and_restart().await;
     ann.press("Count").await;
     ann.sees("Counted to 2.").await;
     ann.leave().await;

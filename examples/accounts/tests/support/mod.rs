@@ -3,42 +3,34 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 #![allow(dead_code)] // Not every test uses everything.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::net::SocketAddr;
 
-use larder_test_servers::Relay;
+use larder_bridge_tests::start_service;
 use larder_testkit::Must;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStdout, Command},
-};
+use tokio::process::{Child, Command};
 
 /// The running website. It is killed on drop.
 pub(crate) struct Site {
     process: Child,
-    /// Keeps its address when the website restarts at another port.
-    relay: Relay,
-    /// Stays open.
-    _output: BufReader<ChildStdout>,
+    address: SocketAddr,
 }
 
 impl Site {
     /// Starts the website at a free port.
     pub(crate) async fn start(storage: &str) -> Self {
-        let (process, output, address) = run(storage).await;
-        let relay = Relay::to(&address, |_| {}).await.must("start a relay");
-        Self { process, relay, _output: output }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_accounts"));
+        command.args(["--listen", "127.0.0.1:0", "--storage", storage]);
+        let (process, address) = start_service(&mut command).await;
+        Self { process, address }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.relay.address().parse().must("parse the address")
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Kills the website with SIGKILL and starts it again. Visitors reach it at the same address.
-    pub(crate) async fn kill_and_restart(&mut self, storage: &str) {
+    /// Kills the website with SIGKILL, and waits for its end.
+    pub(crate) async fn kill(&mut self) {
         self.process.kill().await.must("kill the website");
-        let address;
-        (self.process, self._output, address) = run(storage).await;
-        self.relay.redirect(&address);
     }
 
     /// Sends a signal, such as `TERM`, and waits for the end. Returns whether it was a success.
@@ -49,20 +41,4 @@ impl Site {
         assert!(sent.must("run kill").success());
         self.process.wait().await.must("wait for the end").success()
     }
-}
-
-/// Returns the website's process, its output and its address.
-async fn run(storage: &str) -> (Child, BufReader<ChildStdout>, String) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_accounts"))
-        .args(["--listen", "127.0.0.1:0", "--storage", storage])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .must("start the website");
-    let mut output = BufReader::new(process.stdout.take().must("take its output"));
-    let mut line = String::new();
-    output.read_line(&mut line).await.must("read its output");
-    let address = line.trim_end().strip_prefix("Listening on http://").must("find its address");
-    (process, output, address.to_owned())
 }
